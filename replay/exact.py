@@ -1,0 +1,175 @@
+"""Exact integer arithmetic in compiled code: 128-bit ``a*b/d`` and the value of a contract.
+
+Products of sizes, prices and money wrap silently in int64, so every product in the kernels goes through
+:func:`muldiv`. Values of contracts follow one rule: linear ``V = n*m*P``, inverse ``V = -n*m/P``, rounded
+half to even on the magnitude, so that ``V(-n, P) == -V(n, P)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numba import njit
+
+from replay.errors import TapeError
+from replay.tape.schema import Payoff
+from replay.units import ATOM, BOUND
+
+FLOOR, HALF_EVEN, CEIL = 0, 1, 2
+
+OVERFLOW = -1
+"""What the kernels below return for a magnitude of 2**62 or more; magnitudes are never negative."""
+
+_LIMIT = BOUND
+_MASK32 = np.uint64(0xFFFFFFFF)
+_BITS32 = np.uint64(32)
+_ONE = np.uint64(1)
+_ZERO = np.uint64(0)
+
+
+@njit(cache=True, inline="always")
+def _multiply(a: int, b: int) -> tuple[int, int]:
+    """Return the 128-bit product of two uint64 as (high, low)."""
+    a_low, a_high = a & _MASK32, a >> _BITS32
+    b_low, b_high = b & _MASK32, b >> _BITS32
+    low = a_low * b_low
+    middle = a_high * b_low + (low >> _BITS32)
+    carry = (middle & _MASK32) + a_low * b_high
+    high = a_high * b_high + (middle >> _BITS32) + (carry >> _BITS32)
+    return high, (carry << _BITS32) | (low & _MASK32)
+
+
+@njit(cache=True)
+def _divide(high: int, low: int, d: int) -> tuple[int, int]:
+    """Divide a 128-bit number by ``d`` < 2**63, ``high < d``: Knuth's algorithm D in base 2**32."""
+    shift = _ZERO
+    while (d << shift) >> np.uint64(63) == _ZERO:
+        shift += _ONE
+    divisor = d << shift
+    d_high, d_low = divisor >> _BITS32, divisor & _MASK32
+    if shift > _ZERO:
+        high = (high << shift) | (low >> (np.uint64(64) - shift))
+        low = low << shift
+    quotient = _ZERO
+    for digit in (low >> _BITS32, low & _MASK32):
+        q = high // d_high
+        rest = high - q * d_high
+        while q > _MASK32 or q * d_low > ((rest << _BITS32) | digit):
+            q -= _ONE
+            rest += d_high
+            if rest > _MASK32:
+                break
+        high = ((high << _BITS32) | digit) - q * divisor
+        quotient = (quotient << _BITS32) | q
+    return quotient, high >> shift
+
+
+@njit(cache=True)
+def muldiv(a: int, b: int, d: int, rounding: int) -> int:
+    """Return ``a*b/d`` rounded, for ``0 <= a, b < 2**62`` and ``0 < d < 2**62``.
+
+    The product is exact to 128 bits. ``rounding`` is :data:`FLOOR`, :data:`HALF_EVEN` or :data:`CEIL`.
+    Returns :data:`OVERFLOW` if the result is 2**62 or more.
+    """
+    ua, ub, ud = np.uint64(a), np.uint64(b), np.uint64(d)
+    high, low = _multiply(ua, ub)
+    if high == _ZERO:
+        quotient = low // ud
+        rest = low - quotient * ud
+    elif high >= ud:
+        return OVERFLOW
+    else:
+        quotient, rest = _divide(high, low, ud)
+    if rounding == HALF_EVEN:
+        left = ud - rest
+        if rest > left or (rest == left and quotient & _ONE == _ONE):
+            quotient += _ONE
+    elif rounding == CEIL and rest > _ZERO:
+        quotient += _ONE
+    if quotient >= np.uint64(_LIMIT):
+        return OVERFLOW
+    return np.int64(quotient)
+
+
+@njit(cache=True)
+def muldiv_floor(a: int, b: int, d: int) -> int:
+    """Return ``a*b // d``; see :func:`muldiv`."""
+    return muldiv(a, b, d, FLOOR)
+
+
+@njit(cache=True)
+def muldiv_half_even(a: int, b: int, d: int) -> int:
+    """Return ``a*b / d`` rounded half to even; see :func:`muldiv`."""
+    return muldiv(a, b, d, HALF_EVEN)
+
+
+@njit(cache=True)
+def muldiv_ceil(a: int, b: int, d: int) -> int:
+    """Return ``a*b / d`` rounded up; see :func:`muldiv`."""
+    return muldiv(a, b, d, CEIL)
+
+
+@njit(cache=True)
+def contract_value(n: int, price: int, num: int, den: int, inverse: bool) -> int:
+    """Return the magnitude in atoms of the value of ``|n|`` at ``price`` > 0, or :data:`OVERFLOW`.
+
+    Linear: ``|n| * price * num / den``. Inverse: ``|n| * num / price`` with ``den == 1``, split into
+    ``|n| * (num // price)`` and the rounded rest so that it is exact wherever the result fits.
+    """
+    magnitude = abs(n)
+    if inverse:
+        whole = muldiv(magnitude, num // price, 1, FLOOR)
+        rest = muldiv(magnitude, num % price, price, HALF_EVEN)
+        if whole < 0 or rest < 0 or whole + rest >= _LIMIT:
+            return OVERFLOW
+        return whole + rest
+    scaled = muldiv(magnitude, num, 1, FLOOR)
+    if scaled < 0:
+        return OVERFLOW
+    return muldiv(scaled, price, den, HALF_EVEN)
+
+
+@njit(cache=True)
+def signed_value(n: int, magnitude: int, inverse: bool) -> int:
+    """Give a magnitude of :func:`contract_value` the sign of ``V(n)``: that of n, for inverse its opposite."""
+    if n == 0:
+        return 0
+    return magnitude if (n > 0) != inverse else -magnitude
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """Integers that turn ``quantity x price`` into atoms: linear ``num/den``, inverse ``num`` with den 1."""
+
+    num: int
+    den: int
+    inverse: bool
+
+
+def conversion(payoff: Payoff, multiplier: Fraction, price_scale: int, qty_scale: int, *, market: str) -> Conversion:
+    """Return the conversion of a market for prices of one scale (source: design section 4).
+
+    Raises:
+        TapeError: The contract cannot be valued exactly in 63-bit integers.
+    """
+    inverse = payoff == Payoff.INVERSE
+    if inverse:
+        factor = multiplier * ATOM * Fraction(10) ** (price_scale - qty_scale)
+    else:
+        factor = multiplier * ATOM / Fraction(10) ** (price_scale + qty_scale)
+    if factor <= 0 or factor.numerator >= BOUND or factor.denominator >= BOUND:
+        raise TapeError(
+            f"market {market}: multiplier {multiplier} with {price_scale} digits of price and {qty_scale} of "
+            "quantity leaves the range of 63-bit integers",
+            key="markets",
+        )
+    if inverse and factor.denominator != 1:
+        raise TapeError(
+            f"market {market}: an inverse contract of {multiplier} in steps of 1e-{qty_scale} at prices of "
+            f"{price_scale} digits is no whole number of atoms",
+            key="markets",
+            mend="quote quantities in whole contracts",
+        )
+    return Conversion(factor.numerator, factor.denominator, inverse)
