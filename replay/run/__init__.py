@@ -1,0 +1,1 @@
+"""Runs: the tables and manifest a replay writes, and the SQL that questions them."""
