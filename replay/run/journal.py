@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from replay.folders import sha256_file
 from replay.run.schema import RUN_TABLES
 from replay.tape.schema import ROW_GROUP_ROWS, Table
 
-Values = Sequence[Any] | npt.NDArray[Any] | pa.Array
+Values: TypeAlias = Sequence[Any] | npt.NDArray[Any] | pa.Array
 
 _PIECES = 256
 """Appends kept apart before they are joined: many small batches would cost more than their rows."""
@@ -115,9 +115,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._sheets = {
-            name: _Sheet(table, folder / f"{name}.parquet") for name, table in RUN_TABLES.items()
-        }
+        self._sheets = {name: _Sheet(table, folder / f"{name}.parquet") for name, table in RUN_TABLES.items()}
         self._closed = False
 
     def __enter__(self) -> Self:

@@ -24,9 +24,9 @@ _ACCOUNT = Column("account", pa.int32(), "id in `account_names`")
 _LEDGER = Column("ledger", pa.int16(), "id in `ledgers`")
 _MARKET = Column("market", pa.int32(), "id in `markets`")
 _MODE = Column("mode", pa.int8(), "margin mode: 0 cross or unknown, 1 isolated")
-_GRADE = Column("grade", pa.int8(), "what is known of the pool's equity: 0 known, 1 bounded, 2 assumed, 3 unknown")
+_GRADE = Column("grade", pa.int8(), "equity of the pool is 0 known, 1 bounded, 2 assumed, 3 unknown")
 _LIQUIDATION = Column("liquidation", pa.int64(), "id in `liquidations` of this run")
-_POOL_MARKET = Column("market", pa.int32(), "market of an isolated pool; null is the cross pool", nullable=True)
+_POOL_MARKET = Column("market", pa.int32(), "market of an isolated pool; null if cross", nullable=True)
 
 
 def _money(name: str, meaning: str, *, nullable: bool = False) -> Column:
@@ -79,7 +79,7 @@ LIQUIDATIONS = Table(
         _qty("absorbed", "part of it taken over by a fund or vault"),
         _qty("adl", "part of it closed against winners"),
         _qty("left", "part of it nobody took"),
-        _money("bankruptcy_value", "signed contract value at which the position leaves the pool with no equity"),
+        _money("bankruptcy_value", "signed value at which the position leaves the pool no equity"),
         _mark("mark", "the replay's mark at the breach"),
         _money("equity", "equity of the pool at the breach"),
         _money("maintenance", "maintenance requirement of the pool at the breach"),
@@ -89,7 +89,7 @@ LIQUIDATIONS = Table(
         _money("vault", "part of the shortfall borne by vaults"),
         _money("socialised", "part of the shortfall shared out"),
         _money("bad_debt", "part of the shortfall nobody paid"),
-        Column("recorded", pa.int8(), "1 if the tape has a liquidation of this account and market in the same step"),
+        Column("recorded", pa.int8(), "1 if the tape has one of this account and market in the same step"),
     ),
     event=False,
 )
@@ -155,7 +155,7 @@ POSITIONS_END = Table(
         _money("cost", "signed entry value"),
         _mark("mark", "last mark; null if the market never had one", nullable=True),
         _money("value", "signed contract value at the last mark", nullable=True),
-        Column("entry_unknown", pa.int8(), "1 if the tape does not tell at what price the position was entered"),
+        Column("entry_unknown", pa.int8(), "1 if the tape does not tell the entry price"),
     ),
     event=False,
 )
@@ -181,7 +181,7 @@ AUDIT = Table(
         Column("liquidation", pa.int64(), "id of the recorded liquidation; the same on all of its legs"),
         _ACCOUNT,
         _LEDGER,
-        Column("market", pa.int32(), "market of the leg; null if the tape has no forced fill for it", nullable=True),
+        Column("market", pa.int32(), "market of the leg; null without a forced fill", nullable=True),
         Column("legs", pa.int32(), "legs of this liquidation"),
         Column("leverage_type", pa.string(), "margin mode in the source's words", nullable=True),
         Column("method", pa.string(), "how it was closed in the source's words", nullable=True),
@@ -191,11 +191,11 @@ AUDIT = Table(
         _qty("fill_qty", "signed quantity of the forced fills of the leg", nullable=True),
         _money("fill_value", "signed contract value of the forced fills of the leg", nullable=True),
         Column("fill_price", pa.int64(), "average price of the forced fills", Unit.PRICE, nullable=True),
-        _qty("replayed_size", "signed size in the replay before the step's forced fills", nullable=True),
-        _money("replayed_cost", "signed entry value in the replay before the step's forced fills", nullable=True),
+        _qty("replayed_size", "signed size before the step's forced fills", nullable=True),
+        _money("replayed_cost", "signed entry value before the step's forced fills", nullable=True),
         _mark("mark", "the replay's mark", nullable=True),
         _money("replayed_equity", "equity of the pool at the replay's marks", nullable=True),
-        _money("replayed_equity_recorded_mark", "the same with this market at the recorded mark", nullable=True),
+        _money("replayed_equity_recorded_mark", "the same, this market at the recorded mark", nullable=True),
         _money("replayed_maintenance", "maintenance requirement of the pool", nullable=True),
         _money("replayed_notional", "notional of the pool's positions", nullable=True),
         _money("bankruptcy_value", "bankruptcy value of the leg under the rules", nullable=True),

@@ -37,6 +37,13 @@ from replay.run.schema import DIMENSIONS, FORMAT, MANIFEST, RUN_TABLES
 from replay.tape.schema import Table
 
 _MEND = "the run is damaged or was copied in part; make it again"
+_KEYS: dict[str, type] = {
+    **dict.fromkeys(
+        ("rules", "tape", "span", "switches", "coverage", "counts", "conservation", "tables"), dict
+    ),
+    "assumptions": list,
+    "sha256": str,
+}
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,7 @@ class Run:
     @cached_property
     def ledgers(self) -> list[tuple[str, str]]:
         """Dex and currency of ledgers by id."""
-        ledgers = self.table("ledgers")
-        return list(zip(ledgers.column("dex").to_pylist(), ledgers.column("currency").to_pylist(), strict=True))
+        return [(row["dex"], row["currency"]) for row in self.table("ledgers").to_pylist()]
 
     def verify(self) -> None:
         """Recompute the hashes of all tables.
@@ -87,14 +93,18 @@ class Run:
         """
         for name, entry in self.manifest["tables"].items():
             if sha256_file(self.file(name)) != entry["sha256"]:
-                raise RunError(f"is not the file the run wrote: its SHA-256 differs from {MANIFEST}", file=self.file(name), mend=_MEND)
+                raise RunError(
+                    f"was changed: its SHA-256 is not that of {MANIFEST}", file=self.file(name), mend=_MEND
+                )
         if _hash_of(self.manifest["tables"]) != self.manifest["sha256"]:
-            raise RunError("the hash over the tables does not fit them", file=self.path / MANIFEST, mend=_MEND)
+            raise RunError(
+                "has a hash over the tables that does not fit them", file=self.path / MANIFEST, mend=_MEND
+            )
 
 
 @contextmanager
 def new_run_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Yield a fresh folder that becomes ``path`` on success and vanishes on failure; see ``atomic_folder``."""
+    """Yield a fresh folder that becomes ``path`` on success and vanishes on failure."""
 
     def is_run(old: Path) -> bool:
         return (old / MANIFEST).is_file()
@@ -115,7 +125,8 @@ def write_dimensions(
         account_names: Names by id: the tape's, then the pseudo accounts of the run.
     """
     names = pa.table(
-        {"account": pa.array(range(len(account_names)), pa.int32()), "name": pa.array(account_names, pa.string())}
+        {"account": range(len(account_names)), "name": list(account_names)},
+        schema=DIMENSIONS["account_names"].arrow(),
     )
     entries = {}
     for name, content in (("markets", markets), ("account_names", names), ("ledgers", ledgers)):
@@ -144,19 +155,8 @@ def write_run_manifest(
 ) -> dict[str, Any]:
     """Write ``run.json`` as the last file of a run; return its content.
 
-    Args:
-        folder: Folder of the run.
-        tables: Entries of the journal and of :func:`write_dimensions`.
-        rules: See the module, as for all that follow.
-        tape: See the module.
-        span: See the module.
-        switches: See the module.
-        assumptions: See the module.
-        coverage: See the module.
-        counts: See the module.
-        conservation: See the module.
-        timings: See the module.
-        memory: See the module.
+    ``tables`` are the entries of the journal and of :func:`write_dimensions`; the meaning of all other
+    arguments is that of the keys described at the head of this module.
     """
     entries = {name: dict(tables[name]) for name in (*RUN_TABLES, *DIMENSIONS)}
     manifest = {
@@ -190,18 +190,13 @@ def open_run(path: str | Path) -> Run:
     """
     folder = Path(path)
     manifest = read_manifest(folder, MANIFEST, kind="run", version=FORMAT, error=RunError)
-    missing = sorted(_REQUIRED - manifest.keys())
-    if missing:
-        raise RunError(f"lacks {', '.join(missing)}", file=folder / MANIFEST, mend=_MEND)
+    for key, kind in _KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            raise RunError("is missing or of the wrong kind", file=folder / MANIFEST, key=key, mend=_MEND)
     run = Run(folder, manifest)
     for name, table in {**RUN_TABLES, **DIMENSIONS}.items():
         _check_table(run, name, table)
     return run
-
-
-_REQUIRED = frozenset(
-    ("rules", "tape", "span", "switches", "assumptions", "coverage", "counts", "conservation", "tables", "sha256")
-)
 
 
 def _check_table(run: Run, name: str, table: Table) -> None:
@@ -224,7 +219,8 @@ def _check_table(run: Run, name: str, table: Table) -> None:
     if metadata.num_rows != rows:
         raise RunError(f"has {metadata.num_rows} rows, {MANIFEST} says {rows}", file=path, mend=_MEND)
     if not schema.equals(table.arrow()):
-        raise RunError("has other columns than this version writes", file=path, mend="make the run again with this version")
+        mend = "make the run again with this version"
+        raise RunError("has other columns than this version writes", file=path, mend=mend)
 
 
 def _hash_of(tables: Mapping[str, Mapping[str, Any]]) -> str:
