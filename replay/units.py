@@ -108,7 +108,8 @@ def parse_time(text: str) -> int:
     """Read an ISO-8601 moment as nanoseconds UTC; up to nine digits of fraction; no zone means UTC.
 
     Raises:
-        ValueError: Not a moment, no such calendar day, or another zone than UTC.
+        ValueError: Not a moment, no such calendar day, another zone than UTC, or beyond the years 1678 to
+            2261, which are what 64 bits of nanoseconds hold.
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -117,8 +118,9 @@ def parse_time(text: str) -> int:
     moment = datetime(
         int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
     )
-    seconds = int(moment.timestamp())
-    return seconds * NS_PER_SECOND + int((fraction or "").ljust(9, "0"))
+    if not 1678 <= moment.year <= 2261:
+        raise ValueError(f"{text!r} does not fit: moments of the years 1678 to 2261 are supported")
+    return int(moment.timestamp()) * NS_PER_SECOND + int((fraction or "").ljust(9, "0"))
 
 
 def format_time(ts: int) -> str:
