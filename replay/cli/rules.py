@@ -1,0 +1,161 @@
+"""``replay rules``: which rule files there are, what they say, and whether one of your own is valid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from replay.rules import RuleBook
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(name="rules", context_settings=_HELP)
+def rules() -> None:
+    r"""Show and check the rules of exchanges.
+
+    \b
+    Example:
+      replay rules list
+    """
+
+
+@rules.command("list", context_settings=_HELP)
+def list_command() -> None:
+    r"""List the rule files that come with the program.
+
+    \b
+    Example:
+      replay rules list
+    """
+    from rich.table import Table
+
+    from replay.rules import list_rules
+
+    table = Table("name", "title", "from", "to", "status")
+    for column in (0, 2, 3, 4):
+        table.columns[column].no_wrap = True
+    for found in list_rules():
+        until = "" if found.valid_to is None else str(found.valid_to)
+        table.add_row(found.name, found.title, str(found.valid_from), until, found.status)
+    _console().print(table)
+
+
+@rules.command("show", context_settings=_HELP)
+@click.argument("name")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "toml", "json"]),
+    default="text",
+    show_default=True,
+    help="text explains each value; toml is the file with its sources; json is what it resolves to.",
+)
+def show_command(name: str, output: str) -> None:
+    r"""Show the rules NAME: a venue, venue@version, or the path of a TOML file.
+
+    \b
+    Examples:
+      replay rules show hyperliquid@2023-02
+      replay rules show hyperliquid@2023-02 --format toml > mine.toml
+    """
+    from replay.rules import load_rules
+
+    book = load_rules(name)
+    if output == "toml":
+        click.echo(book.text, nl=False)
+    elif output == "json":
+        import json
+
+        content = {"name": book.name, "sha256": book.sha256, "rules": book.resolved}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        _explain(book)
+
+
+@rules.command("check", context_settings=_HELP)
+@click.argument("file", type=click.Path())
+def check_command(file: str) -> None:
+    r"""Check the rule file FILE and say what it resolves to; exit with 1 if it is not valid.
+
+    \b
+    Example:
+      replay rules check mine.toml
+    """
+    from pathlib import Path
+
+    from replay.rules import compile_rules, load_file
+
+    book = load_file(Path(file))
+    plan = compile_rules(book, (), (), accept_assumptions=True)
+    margin = book.resolved["margin"]
+    shape = f"{margin['shape']}, "
+    shape += (
+        f"rate {margin['rate']}"
+        if "rate" in margin
+        else f"{len(margin['tiers'])} tiers in {margin['currency']}"
+    )
+    lines = {
+        "holds": _days(book),
+        "status": _status(book),
+        "margin": shape,
+        "breach": book.rules.trigger.when,
+        "ladder": "; ".join(f"takeover by {stage.absorber} at {stage.price} price" for stage in plan.ladder),
+        "assumptions": str(len(plan.assumptions)),
+        "sha256": book.sha256,
+    }
+    click.echo(f"ok: {book.file} is a valid rule file of {book.rules.venue}")
+    for label, value in lines.items():
+        click.echo(f"  {label:<12} {value}")
+
+
+def _explain(book: RuleBook) -> None:
+    """Print a rule book value by value, section by section, and what it assumes."""
+    from rich.table import Table
+
+    from replay.rules.explain import explain
+
+    console = _console()
+    console.print(f"{book.name}: {book.rules.title}")
+    console.print(f"holds {_days(book)}; {_status(book)}\n")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    shown = None
+    for key, value, sentence in explain(book):
+        section, _, leaf = key.rpartition(".")
+        if not section:
+            continue
+        if section != shown:
+            table.add_row(f"[{section}]")
+            shown = section
+        table.add_row(f"  {leaf} = {value}", sentence)
+    console.print(table)
+    console.print(
+        "\nassumed, because it is not published:" if book.rules.assumptions else "\nnothing is assumed"
+    )
+    for sentence in book.rules.assumptions:
+        console.print(f"- {sentence}")
+    console.print(f"\nfile   {book.file}\nsha256 {book.sha256}", soft_wrap=True)
+
+
+def _days(book: RuleBook) -> str:
+    until = "" if book.rules.valid_to is None else f" to {book.rules.valid_to}"
+    return f"from {book.rules.valid_from}{until} (UTC, both days included)"
+
+
+def _status(book: RuleBook) -> str:
+    if book.rules.status == "draft":
+        return "draft: a run needs --accept-assumptions"
+    return "final"
+
+
+def _console() -> Console:
+    """Return a console on stdout that prints texts of files as they are."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False)
