@@ -1,0 +1,306 @@
+"""Advance the state over a window of events, step by step: the compiled heart of the loop.
+
+A step is all rows of one moment: transfers, funding, prices, anchors, fills, each in order of the tape. At
+its end the dirty pools are judged. The kernel returns to the host at the end of the window, at the end of a
+step with breaches, when a buffer of the host's is full, or at a fault; called again it goes on from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from replay.exact import HALF_EVEN, muldiv, signed_value
+from replay.loop.ledger import (
+    add_cash,
+    book_fill,
+    charge_fee,
+    continue_chain,
+    pay_funding,
+    trade_with,
+    value_at_price,
+)
+from replay.loop.margin import fault, is_valued, maintenance_of, notional_at, valuation
+from replay.loop.state import (
+    ANCHORING,
+    BAD_PRICE,
+    BREACHES,
+    FAULT,
+    PENDING,
+    SHADOWS,
+    SPOT_ROWS,
+    STEP_TS,
+    STEPS,
+    UNMARKED,
+    WATCHING,
+    Arrays,
+    pool_of,
+    position_of,
+)
+from replay.loop.watch import judge, set_mark
+from replay.tape.read import NONE, Fills, Window
+from replay.tape.schema import FillKind
+
+Array = npt.NDArray[Any]
+
+DONE, BREACH, HEAP_FULL, FAULTED = range(4)
+
+# What becomes of a recorded row (design section 6), read by the kernel from one table.
+BOOK, SKIP, OTHER_SIDE = 0, 1, 2
+
+_NO_TS = (1 << 63) - 1
+_TRADE = int(FillKind.TRADE)
+_LIQUIDATION = int(FillKind.LIQUIDATION)
+_SETTLEMENT = int(FillKind.SETTLEMENT)
+
+
+def row_actions(*, rules_decide: bool) -> Array:
+    """Return the action per (kind of fill, whether the row is the victim's own).
+
+    ``BOOK`` books the row. ``SKIP`` leaves it out. ``OTHER_SIDE`` books the row of who traded with a
+    recorded liquidation, and the missing victim is @book.
+    """
+    actions = np.full((len(FillKind), 2), BOOK, np.int8)
+    if rules_decide:
+        actions[FillKind.LIQUIDATION] = (OTHER_SIDE, SKIP)
+        actions[FillKind.BACKSTOP] = (SKIP, SKIP)
+        actions[FillKind.ADL] = (SKIP, SKIP)
+    return actions
+
+
+class Scratch(NamedTuple):
+    """Buffers of the host that compiled code writes to or reads from."""
+
+    actions: Array  # int8[kinds, 2], see row_actions
+    shadows: Array  # SHADOW records of the window
+    breaks: Array  # BREAK records of the window
+    cursors: Array  # int64[5]: next row of each table of the window
+
+
+@njit(cache=True)
+def _next_ts(w: Window, cursors: Array) -> int:
+    ts = _NO_TS
+    if cursors[0] < len(w.transfers.ts):
+        ts = min(ts, w.transfers.ts[cursors[0]])
+    if cursors[1] < len(w.funding.ts):
+        ts = min(ts, w.funding.ts[cursors[1]])
+    if cursors[2] < len(w.prices.ts):
+        ts = min(ts, w.prices.ts[cursors[2]])
+    if cursors[3] < len(w.liquidations.ts):
+        ts = min(ts, w.liquidations.ts[cursors[3]])
+    if cursors[4] < len(w.fills.ts):
+        ts = min(ts, w.fills.ts[cursors[4]])
+    return ts
+
+
+@njit(cache=True)
+def _anchor(s: Arrays, account: int, ledger: int, equity: int, grade: int) -> None:
+    """Book the difference between recorded and replayed equity of a cross pool against @unexplained."""
+    pool = pool_of(s, account, ledger, -1, grade)
+    if not is_valued(s, pool):
+        s.counters[UNMARKED] += 1
+        return
+    replayed, _, _ = valuation(s, pool)
+    difference = equity - replayed
+    add_cash(s, pool, difference)
+    add_cash(s, s.unexplained_pool[ledger], -difference)
+    s.pools[pool].anchored = difference
+    s.pools[pool].anchor_ts = s.counters[STEP_TS]
+
+
+@njit(cache=True)
+def _apply_liquidations(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> None:
+    """Anchor the pools of a step's recorded liquidations, once each, at the marks before its fills."""
+    rows = w.liquidations
+    i = x.cursors[3]
+    while i < len(rows.ts) and rows.ts[i] == ts:
+        is_first_leg = i == 0 or rows.liquidation[i - 1] != rows.liquidation[i]
+        if s.counters[ANCHORING] and is_first_leg and rows.cross[i] and rows.equity[i] != NONE and rows.market[i] >= 0:
+            _anchor(s, rows.account[i], s.markets[rows.market[i]].ledger, rows.equity[i], grade)
+        i += 1
+    x.cursors[3] = i
+
+
+@njit(cache=True)
+def _is_current(s: Arrays, x: Scratch, index: int) -> bool:
+    return 0 <= index < s.counters[SHADOWS] and x.shadows[index].ts == s.counters[STEP_TS]
+
+
+@njit(cache=True)
+def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: int) -> None:
+    """Record what the replay holds just before the first forced fill of a position in this step.
+
+    All legs of a pool that are forced in one step are judged on the same equity: that before the first.
+    """
+    p = s.positions[slot]
+    pool = s.pools[p.pool]
+    value = value_at_price(s, slot, qty, price)
+    known = s.shadow_of[slot]
+    if _is_current(s, x, known) and x.shadows[known].position == slot:
+        record = x.shadows[known]
+        record.fill_qty += qty
+        record.fill_value += value
+        if record.fill_price != price:
+            record.fill_price = 0
+        return
+    index = s.counters[SHADOWS]
+    s.counters[SHADOWS] += 1
+    s.shadow_of[slot] = index
+    record = x.shadows[index]
+    record.ts = s.counters[STEP_TS]
+    record.pool = p.pool
+    record.position = slot
+    record.kind = kind
+    record.size = p.size
+    record.cost = p.cost
+    record.mark = s.markets[p.market].mark
+    record.turnover = pool.turnover
+    record.fill_qty = qty
+    record.fill_value = value
+    record.fill_price = price
+    record.liquidated_ts = pool.liquidated_ts
+    record.anchored = pool.anchored if pool.anchor_ts == record.ts else 0
+    if _is_current(s, x, pool.shadow) and x.shadows[pool.shadow].pool == p.pool:
+        first = x.shadows[pool.shadow]
+        record.valued = first.valued
+        record.equity, record.maintenance, record.notional = first.equity, first.maintenance, first.notional
+    else:
+        pool.shadow = index
+        record.valued = is_valued(s, p.pool)
+        record.equity, record.maintenance, record.notional = 0, 0, 0
+        if record.valued:
+            record.equity, record.maintenance, record.notional = valuation(s, p.pool)
+    record.bankruptcy_value = 0
+    if record.valued and p.size != 0 and record.maintenance > 0:
+        notional = notional_at(s, p.size, p.market, record.mark)
+        share = muldiv(
+            abs(record.equity), maintenance_of(s, p.market, notional), record.maintenance, HALF_EVEN
+        )
+        value = signed_value(p.size, notional, s.markets[p.market].inverse != 0)
+        record.bankruptcy_value = value - share if record.equity >= 0 else value + share
+
+
+@njit(cache=True)
+def close_shadows(s: Arrays, x: Scratch) -> None:
+    """Write what is left of each position forced in the current step to its record."""
+    index = s.counters[SHADOWS] - 1
+    while index >= 0 and x.shadows[index].ts == s.counters[STEP_TS]:
+        p = s.positions[x.shadows[index].position]
+        x.shadows[index].size_after = p.size
+        x.shadows[index].cost_after = p.cost
+        index -= 1
+
+
+@njit(cache=True)
+def _apply_fill(s: Arrays, f: Fills, x: Scratch, i: int, grade: int) -> None:
+    market, account = f.market[i], f.account[i]
+    m = s.markets[market]
+    if m.spot:
+        s.counters[SPOT_ROWS] += 1
+        if f.fee[i] != 0:
+            charge_fee(s, pool_of(s, account, f.fee_ledger[i], -1, grade), f.fee_ledger[i], f.fee[i])
+        return
+    price, qty, kind = f.price[i], f.qty[i], f.kind[i]
+    if price <= 0 or qty == 0:
+        fault(s, BAD_PRICE, -1, market)
+        return
+    slot, is_new = position_of(s, account, market, f.mode[i], grade)
+    p = s.positions[slot]
+    if f.start_position[i] != NONE:
+        continue_chain(s, slot, is_new, f.ts[i], f.seq[i], f.start_position[i], price, x.breaks)
+    is_victim = kind != _TRADE and f.victim[i] == account
+    if is_victim:
+        _note_shadow(s, x, slot, kind, qty, price)
+    action = x.actions[kind, 1 if is_victim else 0]
+    paired = f.paired[i] != 0
+    if action == SKIP:
+        p.recorded_size += qty
+        if kind == _LIQUIDATION and not paired:
+            value = value_at_price(s, slot, qty, price)
+            trade_with(s, m.unseen, -qty, -value, price)
+            trade_with(s, m.book, qty, value, price)
+        return
+    fee_ledger = f.fee_ledger[i]
+    fee_pool = np.int64(p.pool)
+    if fee_ledger != m.ledger:
+        fee_pool = pool_of(s, account, fee_ledger, -1, grade)
+    book_fill(s, slot, qty, price, f.fee[i], fee_pool, fee_ledger, paired, kind == _SETTLEMENT)
+    if action == OTHER_SIDE:
+        trade_with(s, m.book, -qty, -value_at_price(s, slot, qty, price), price)
+    if kind == _TRADE and m.fills_set_mark and m.quoted_ts != s.counters[STEP_TS]:
+        set_mark(s, market, price * m.mark_factor)
+
+
+@njit(cache=True)
+def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
+    """Apply all rows of one moment; False at a fault, with the cursors at the row that caused it."""
+    c = x.cursors
+    t = w.transfers
+    while c[0] < len(t.ts) and t.ts[c[0]] == ts:
+        i = c[0]
+        pool = pool_of(s, t.account[i], t.ledger[i], t.market[i], grade)
+        add_cash(s, pool, t.amount[i])
+        s.external[t.ledger[i]] += t.amount[i]
+        if s.counters[FAULT]:
+            return False
+        c[0] += 1
+    while c[1] < len(w.funding.ts) and w.funding.ts[c[1]] == ts:
+        pay_funding(s, w.funding.market[c[1]], w.funding.rate[c[1]])
+        if s.counters[FAULT]:
+            return False
+        c[1] += 1
+    while c[2] < len(w.prices.ts) and w.prices.ts[c[2]] == ts:
+        i = c[2]
+        market = w.prices.market[i]
+        if (s.markets[market].mark_kinds >> w.prices.kind[i]) & 1:
+            if w.prices.price[i] <= 0:
+                fault(s, BAD_PRICE, -1, market)
+                return False
+            s.markets[market].quoted_ts = ts
+            set_mark(s, market, w.prices.price[i])
+        c[2] += 1
+    _apply_liquidations(s, w, x, ts, grade)
+    f = w.fills
+    while c[4] < len(f.ts) and f.ts[c[4]] == ts:
+        _apply_fill(s, f, x, c[4], grade)
+        if s.counters[FAULT]:
+            return False
+        c[4] += 1
+    return True
+
+
+@njit(cache=True)
+def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
+    """Advance over the window from where the cursors stand.
+
+    Args:
+        s: The state; room for the window's rows must be reserved.
+        w: Whole steps of all event tables.
+        x: Buffers of the host; ``shadows`` and ``breaks`` hold what the window's steps wrote so far.
+        grade: Equity grade of pools that the window brings up.
+
+    Returns:
+        ``DONE``, ``BREACH`` (pools in ``s.breaches``), ``HEAP_FULL`` or ``FAULTED``.
+    """
+    while True:
+        if not s.counters[PENDING]:
+            ts = _next_ts(w, x.cursors)
+            if ts == _NO_TS:
+                return DONE
+            s.counters[STEP_TS] = ts
+            s.counters[STEPS] += 1
+            s.counters[BREACHES] = 0
+            if not _apply_step(s, w, x, ts, grade):
+                return FAULTED
+            s.counters[PENDING] = 1
+        if s.counters[WATCHING] and not judge(s):
+            return HEAP_FULL
+        s.counters[PENDING] = 0
+        close_shadows(s, x)
+        if s.counters[FAULT]:
+            return FAULTED
+        if s.counters[BREACHES]:
+            return BREACH

@@ -1,0 +1,220 @@
+"""Opening the books from a tape's snapshot, and proving that they close: sums in Python integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from replay.errors import ConservationError, TapeError
+from replay.exact import contract_value, signed_value
+from replay.loop.margin import is_valued, valuation
+from replay.loop.state import POOLS, Arrays, State, pool_of, position_of
+from replay.loop.watch import soil
+from replay.tape.read import Tape
+from replay.tape.schema import Grade, Payoff
+from replay.units import BOUND
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conservation:
+    """Sums over the whole state: sizes per market, and per ledger ``cash - cost`` against external flow."""
+
+    sizes: tuple[int, ...]
+    cash_less_cost: tuple[int, ...]
+    external_flow: tuple[int, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every market sums to zero and every ledger to its external flow."""
+        return not any(self.sizes) and self.cash_less_cost == self.external_flow
+
+
+def value_of(state: State, market: int, size: int, price: int, *, at_mark: bool) -> int:
+    """Return the signed contract value in atoms of a size at a price or mark of a market."""
+    record = state.arrays.markets[market]
+    prefix = "mark" if at_mark else "price"
+    inverse = bool(record["inverse"])
+    magnitude = contract_value(size, price, record[f"{prefix}_num"], record[f"{prefix}_den"], inverse)
+    if magnitude < 0:
+        raise TapeError(f"a position of {size} at {price} leaves the range of 2^62 atoms", key=state.markets[market].name)
+    return int(signed_value(size, magnitude, inverse))
+
+
+def open_books(state: State, tape: Tape) -> int:
+    """Book the opening snapshot of a tape; return how many markets @unseen had to balance.
+
+    Raises:
+        TapeError: A position without entry price, in a spot market, or a value out of range.
+    """
+    state.reserve(tape.accounts.num_rows + 2 * tape.positions.num_rows)
+    arrays = state.arrays
+    for row in tape.accounts.to_pylist():
+        market = -1 if row["market"] is None else row["market"]
+        pool = pool_of(arrays, row["account"], row["ledger"], market, row["grade"])
+        record = arrays.pools[pool]
+        record["grade"] = row["grade"]
+        if tape.account_names[row["account"]].startswith("@"):
+            record["special"] = 1
+        record["cash"] += row["cash"]
+        state.external_flow[row["ledger"]] += row["cash"]
+    sizes = [0] * len(state.markets)
+    costs = [0] * len(state.markets)
+    for number, row in enumerate(tape.positions.to_pylist(), start=1):
+        market = row["market"]
+        if row["entry_price"] is None or state.markets[market].payoff == Payoff.SPOT:
+            raise TapeError(
+                "an opening position needs an entry price and a perpetual market",
+                file=tape.path / "positions.parquet",
+                row=number,
+            )
+        slot, _ = position_of(arrays, row["account"], market, row["mode"], state.default_grade)
+        cost = value_of(state, market, row["size"], row["entry_price"], at_mark=False)
+        position = arrays.positions[slot]
+        position["size"] += row["size"]
+        position["recorded_size"] = position["size"]
+        position["cost"] += cost
+        sizes[market] += row["size"]
+        costs[market] += cost
+    balanced = 0
+    for market, (size, cost) in enumerate(zip(sizes, costs, strict=True)):
+        if size or cost:
+            unseen = arrays.positions[arrays.markets[market]["unseen"]]
+            unseen["size"] = unseen["recorded_size"] = -size
+            unseen["cost"] = -cost
+            balanced += 1 if size else 0
+    if any(abs(total) >= BOUND for total in (*sizes, *costs)):
+        raise TapeError("the opening positions of a market sum to 2^62 or more", file=tape.path)
+    _soil_all(arrays)
+    return balanced
+
+
+@njit(cache=True)
+def _soil_all(s: Arrays) -> None:
+    for pool in range(s.counters[POOLS]):
+        if s.pools[pool].first >= 0:
+            soil(s, pool)
+
+
+def exact_sum(values: Array) -> int:
+    """Sum int64 values as a Python integer; no partial sum can wrap."""
+    return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
+
+
+def conservation(state: State) -> Conservation:
+    """Re-add all arrays in Python integers."""
+    state.drain_external()
+    pools, positions = state.pools, state.positions
+    sizes = _sums(positions["size"], positions["market"], len(state.markets))
+    cash = _sums(pools["cash"], pools["ledger"], len(state.ledgers))
+    ledger_of = pools["ledger"][positions["pool"]] if len(positions) else positions["market"]
+    cost = _sums(positions["cost"], ledger_of, len(state.ledgers))
+    difference = tuple(c - k for c, k in zip(cash, cost, strict=True))
+    return Conservation(tuple(sizes), difference, tuple(state.external_flow))
+
+
+def _sums(values: Array, groups: Array, count: int) -> list[int]:
+    """Return exact sums of int64 values by small integer group."""
+    high = np.zeros(count, np.int64)
+    low = np.zeros(count, np.int64)
+    np.add.at(high, groups, values >> 32)
+    np.add.at(low, groups, values & 0xFFFFFFFF)
+    return [(int(h) << 32) + int(part) for h, part in zip(high, low, strict=True)]
+
+
+def check_conservation(state: State, ts: int) -> Conservation:
+    """Re-add the books and stop if they do not close.
+
+    Raises:
+        ConservationError: Sizes or money do not sum up; never the input's fault.
+    """
+    sums = conservation(state)
+    if not sums.holds:
+        raise ConservationError(
+            f"the books do not close at {ts}: sizes {sums.sizes}, cash - cost {sums.cash_less_cost}, "
+            f"external flow {sums.external_flow}",
+            mend="this is a defect of the program; please report it with the tape and the rules",
+        )
+    return sums
+
+
+@njit(cache=True)
+def pool_values(s: Arrays, equity: Array, maintenance: Array, notional: Array, valued: Array) -> None:
+    """Value every pool at the current marks; ``valued`` is 0 where a market has no mark yet."""
+    for pool in range(s.counters[POOLS]):
+        valued[pool] = is_valued(s, pool)
+        if valued[pool]:
+            equity[pool], maintenance[pool], notional[pool] = valuation(s, pool)
+
+
+def closing_tables(state: State) -> dict[str, dict[str, Any]]:
+    """Return the rows of ``accounts_end`` and ``positions_end``, in order of pools and positions."""
+    pools, positions = state.pools, state.positions
+    equity, maintenance, notional = (np.zeros(len(pools), np.int64) for _ in range(3))
+    valued = np.zeros(len(pools), np.uint8)
+    pool_values(state.arrays, equity, maintenance, notional, valued)
+    unknown = (valued == 0) | ((pools["special"] == 0) & (pools["grade"] == Grade.UNKNOWN))
+    kept = (positions["size"] != 0) | (positions["cost"] != 0) | (positions["recorded_size"] != 0)
+    kept &= (state.pools["special"][positions["pool"]] == 0) | (positions["size"] != 0) | (positions["cost"] != 0)
+    rows = positions[kept]
+    marks = state.arrays.markets[rows["market"]]
+    values = [
+        value_of(state, int(market), int(size), int(mark), at_mark=True) if has_mark else None
+        for market, size, mark, has_mark in zip(
+            rows["market"], rows["size"], marks["mark"], marks["has_mark"], strict=True
+        )
+    ]
+    return {
+        "accounts_end": {
+            "account": pools["account"],
+            "ledger": pools["ledger"],
+            "market": _nullable(pools["market"], pools["market"] < 0),
+            "cash": pools["cash"],
+            "equity": _nullable(equity, unknown),
+            "maintenance": _nullable(maintenance, valued == 0),
+            "grade": pools["grade"],
+            "special": pools["special"],
+        },
+        "positions_end": {
+            "account": state.pools["account"][rows["pool"]],
+            "market": rows["market"],
+            "mode": rows["mode"],
+            "size": rows["size"],
+            "recorded_size": rows["recorded_size"],
+            "cost": rows["cost"],
+            "mark": _nullable(marks["mark"], marks["has_mark"] == 0),
+            "value": values,
+            "entry_unknown": rows["entry_unknown"],
+        },
+    }
+
+
+def coverage(state: State) -> dict[str, dict[str, Any]]:
+    """Return, per equity grade, how many pools there are and their open notional by currency, in atoms."""
+    pools = state.pools
+    equity, maintenance, notional = (np.zeros(len(pools), np.int64) for _ in range(3))
+    valued = np.zeros(len(pools), np.uint8)
+    pool_values(state.arrays, equity, maintenance, notional, valued)
+    result: dict[str, dict[str, Any]] = {}
+    for grade in Grade:
+        mine = (pools["special"] == 0) & (pools["grade"] == grade)
+        by_currency: dict[str, int] = {}
+        for ledger, (_, currency) in enumerate(state.ledgers):
+            total = exact_sum(notional[mine & (pools["ledger"] == ledger)])
+            if total:
+                by_currency[currency] = by_currency.get(currency, 0) + total
+        result[grade.name.lower()] = {"pools": int(mine.sum()), "notional": by_currency}
+    return result
+
+
+def _nullable(values: Array, missing: Array) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values, mask=np.asarray(missing, dtype=bool))
+
+

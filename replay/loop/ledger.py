@@ -1,0 +1,309 @@
+"""The ledger: the only code that writes cash, cost and size.
+
+Every booking of signed value v to a pool changes its ``cash - cost`` by exactly ``-v``, whatever part is
+opened, closed or flipped and however released cost is rounded (engine.md 3.5). So per currency the sum over
+all pools is the external flow, to the atom, after every event.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+from numba import njit
+
+from replay.exact import FLOOR, HALF_EVEN, OVERFLOW, contract_value, muldiv, signed_value
+from replay.loop.margin import fault, is_valued, notional_at, slack
+from replay.loop.state import (
+    BREAKS,
+    CELL_OVERFLOW,
+    CHAINED,
+    CLIPPED,
+    DROPPED,
+    NO_MARK_FOR_FUNDING,
+    OPENED,
+    POSITIONS,
+    WATCHING,
+    Arrays,
+)
+from replay.loop.watch import soil, touch
+from replay.tape.schema import Grade
+from replay.units import BOUND, RATE_SCALE
+
+Array = npt.NDArray[Any]
+
+_RATE_ONE = 10**RATE_SCALE
+_UNKNOWN = int(Grade.UNKNOWN)
+
+
+@njit(cache=True)
+def add_cash(s: Arrays, pool: int, amount: int) -> None:
+    """Change the cash of a pool, and with it the reserve of its certificate."""
+    p = s.pools[pool]
+    cash = p.cash + amount
+    if abs(cash) >= BOUND:
+        fault(s, CELL_OVERFLOW, pool, -1)
+        return
+    p.cash = cash
+    p.reserve += amount
+    if s.counters[WATCHING] and p.reserve < s.margin[0]:
+        soil(s, pool)
+
+
+@njit(cache=True)
+def apply_booking(s: Arrays, slot: int, qty: int, value: int, closing_value: int) -> None:
+    """Change size, cost and cash for a booking of ``value``; see :func:`book`."""
+    p = s.positions[slot]
+    size = p.size
+    cash_change = 0
+    if size == 0 or (size > 0) == (qty > 0):
+        p.cost += value
+    elif abs(qty) <= abs(size):
+        if qty == -size:
+            released = p.cost
+        else:
+            released = muldiv(abs(p.cost), abs(qty), abs(size), FLOOR)
+            if p.cost < 0:
+                released = -released
+        p.cost -= released
+        cash_change = -value - released
+    else:
+        cash_change = -closing_value - p.cost
+        p.cost = value - closing_value
+    p.size = size + qty
+    if abs(p.size) >= BOUND or abs(p.cost) >= BOUND:
+        fault(s, CELL_OVERFLOW, p.pool, p.market)
+        return
+    add_cash(s, p.pool, cash_change)
+
+
+@njit(cache=True)
+def book(s: Arrays, slot: int, qty: int, value: int, closing_value: int) -> None:
+    """Book a signed quantity at a signed value to a position.
+
+    Args:
+        s: The state.
+        slot: The position.
+        qty: Signed quantity, not 0.
+        value: Signed value of the whole booking in atoms; ``cash - cost`` falls by exactly this.
+        closing_value: ``V`` of the part that closes, used only by a flip; the opening part is the rest.
+    """
+    apply_booking(s, slot, qty, value, closing_value)
+    if s.counters[WATCHING]:
+        touch(s, slot)
+
+
+@njit(cache=True)
+def value_at_price(s: Arrays, slot: int, qty: int, price: int) -> int:
+    """Return the signed value of a quantity at an execution price of the position's market."""
+    m = s.markets[s.positions[slot].market]
+    magnitude = contract_value(qty, price, m.price_num, m.price_den, m.inverse != 0)
+    if magnitude == OVERFLOW:
+        fault(s, CELL_OVERFLOW, s.positions[slot].pool, s.positions[slot].market)
+        return 0
+    return signed_value(qty, magnitude, m.inverse != 0)
+
+
+@njit(cache=True)
+def value_at_mark_or(s: Arrays, slot: int, qty: int, price: int) -> int:
+    """Return the signed value of a quantity at the market's mark or, before its first mark, at ``price``."""
+    market = s.positions[slot].market
+    m = s.markets[market]
+    if m.has_mark == 0:
+        return value_at_price(s, slot, qty, price)
+    magnitude = notional_at(s, qty, market, m.mark)
+    if magnitude == OVERFLOW:
+        fault(s, CELL_OVERFLOW, s.positions[slot].pool, market)
+        return 0
+    return signed_value(qty, magnitude, m.inverse != 0)
+
+
+@njit(cache=True)
+def closing_part(s: Arrays, slot: int, qty: int, price: int) -> int:
+    """Return ``V`` of the part of a booking that closes a position which flips, else 0."""
+    size = s.positions[slot].size
+    if size != 0 and (size > 0) != (qty > 0) and abs(qty) > abs(size):
+        return value_at_price(s, slot, -size, price)
+    return 0
+
+
+@njit(cache=True)
+def trade_with(s: Arrays, slot: int, qty: int, value: int, price: int) -> None:
+    """Book a fill at its price; ``value`` is that of the match, so that both sides book the same."""
+    if qty != 0:
+        book(s, slot, qty, value, closing_part(s, slot, qty, price))
+
+
+@njit(cache=True)
+def charge_fee(s: Arrays, pool: int, ledger: int, fee: int) -> None:
+    """Move a fee (or, negative, a rebate) from a pool to @fees of the same ledger."""
+    if fee != 0:
+        add_cash(s, pool, -fee)
+        add_cash(s, s.fees_pool[ledger], fee)
+
+
+@njit(cache=True)
+def continue_chain(
+    s: Arrays, slot: int, is_new: bool, ts: int, seq: int, start: int, price: int, breaks: Array
+) -> None:
+    """Hold a position against the ``start_position`` of its next fill.
+
+    A pair seen for the first time is opened at the mark, its entry flagged as unknown; a position that
+    differs is a break, reported and set right. Both are balanced by @unseen, so the books stay closed.
+    """
+    p = s.positions[slot]
+    difference = start - p.recorded_size
+    if not is_new:
+        s.counters[CHAINED] += 1
+    if difference == 0:
+        return
+    unseen = s.markets[p.market].unseen
+    if is_new:
+        s.counters[OPENED] += 1
+        p.entry_unknown = 1
+    else:
+        record = breaks[s.counters[BREAKS]]
+        record.ts = ts
+        record.seq = seq
+        record.expected = p.recorded_size
+        record.found = start
+        record.account = s.pools[p.pool].account
+        record.market = p.market
+        s.counters[BREAKS] += 1
+    follows = p.size == p.recorded_size
+    p.recorded_size = start
+    if not follows:
+        return
+    value = value_at_mark_or(s, slot, difference, price)
+    part = 0
+    if p.size != 0 and (p.size > 0) != (difference > 0) and abs(difference) > abs(p.size):
+        part = value_at_mark_or(s, slot, -p.size, price)
+    book(s, slot, difference, value, part)
+    q = s.positions[unseen]
+    part = 0
+    if q.size != 0 and (q.size > 0) != (difference < 0) and abs(difference) > abs(q.size):
+        part = value_at_mark_or(s, unseen, -q.size, price)
+    book(s, unseen, -difference, -value, part)
+
+
+@njit(cache=True)
+def clipped(s: Arrays, slot: int, qty: int, price: int) -> int:
+    """Return how much of a recorded fill a diverged position takes (design section 6, ``clip``).
+
+    What reduced the recorded position reduces the replayed one, at most to zero; what increased it is taken
+    only if the pool then still stands above maintenance. Call before ``recorded_size`` follows the fill.
+    """
+    p = s.positions[slot]
+    recorded = p.recorded_size
+    reducing = 0
+    if recorded != 0 and (recorded > 0) != (qty > 0):
+        reducing = min(abs(qty), abs(recorded))
+    increasing = abs(qty) - reducing
+    sign = 1 if qty > 0 else -1
+    taken = 0
+    if reducing and p.size != 0 and (p.size > 0) == (recorded > 0):
+        taken = sign * min(reducing, abs(p.size))
+    if increasing == 0:
+        return taken
+    pool = p.pool
+    if s.pools[pool].special or s.pools[pool].grade == _UNKNOWN:
+        return taken + sign * increasing
+    whole = taken + sign * increasing
+    cash, reserve, size, cost = s.pools[pool].cash, s.pools[pool].reserve, p.size, p.cost
+    apply_booking(s, slot, whole, value_at_price(s, slot, whole, price), closing_part(s, slot, whole, price))
+    stands = not is_valued(s, pool) or slack(s, pool) >= s.margin[0]
+    s.pools[pool].cash = cash
+    s.pools[pool].reserve = reserve
+    s.positions[slot].size = size
+    s.positions[slot].cost = cost
+    if stands:
+        return whole
+    s.counters[DROPPED] += 1
+    return taken
+
+
+@njit(cache=True)
+def book_fill(
+    s: Arrays,
+    slot: int,
+    qty: int,
+    price: int,
+    fee: int,
+    fee_pool: int,
+    fee_ledger: int,
+    paired: bool,
+    settles: bool,
+) -> None:
+    """Book one recorded row to its account, the part it cannot take to @book, the unnamed side to @unseen.
+
+    A settlement that closes the recorded position closes the replayed one, whatever its size.
+    """
+    p = s.positions[slot]
+    value = value_at_price(s, slot, qty, price)
+    taken = qty
+    if p.size != p.recorded_size:
+        if settles and qty == -p.recorded_size:
+            taken = -p.size
+        else:
+            taken = clipped(s, slot, qty, price)
+    p.recorded_size += qty
+    if taken == qty:
+        trade_with(s, slot, qty, value, price)
+    else:
+        s.counters[CLIPPED] += 1
+        part = value_at_price(s, slot, taken, price) if taken != 0 else 0
+        trade_with(s, slot, taken, part, price)
+        trade_with(s, s.markets[p.market].book, qty - taken, value - part, price)
+        kept = muldiv(abs(fee), abs(taken), abs(qty), HALF_EVEN)
+        fee = kept if fee >= 0 else -kept
+    charge_fee(s, fee_pool, fee_ledger, fee)
+    if not paired:
+        trade_with(s, s.markets[p.market].unseen, -qty, -value, price)
+    pool = s.pools[p.pool]
+    pool.turnover = min(pool.turnover + abs(value), BOUND)
+
+
+@njit(cache=True)
+def pay_funding(s: Arrays, market: int, rate: int) -> None:
+    """Let the positions of a market pay or receive funding at its mark; longs pay if the rate is positive."""
+    m = s.markets[market]
+    if m.has_mark == 0:
+        fault(s, NO_MARK_FOR_FUNDING, -1, market)
+        return
+    for slot in range(s.counters[POSITIONS]):
+        p = s.positions[slot]
+        if p.market != market or p.size == 0:
+            continue
+        notional = notional_at(s, p.size, market, m.mark)
+        amount = OVERFLOW if notional == OVERFLOW else muldiv(notional, abs(rate), _RATE_ONE, HALF_EVEN)
+        if amount == OVERFLOW:
+            fault(s, CELL_OVERFLOW, p.pool, market)
+            return
+        if (p.size > 0) != (rate > 0):
+            amount = -amount
+        add_cash(s, p.pool, -amount)
+        add_cash(s, m.funding_pool, amount)
+
+
+@njit(cache=True)
+def book_takeover(s: Arrays, slots: Array, values: Array, takers: Array) -> None:
+    """Hand whole positions over at given values.
+
+    Args:
+        s: The state.
+        slots: Positions that lose all of their size.
+        values: Their signed values in atoms; the pool books ``-value``, the taker ``+value``.
+        takers: Position slots of the pseudo accounts that take them, same market.
+    """
+    for i in range(len(slots)):
+        size = s.positions[slots[i]].size
+        value = values[i]
+        book(s, slots[i], -size, -value, -value)
+        held = s.positions[takers[i]].size
+        part = 0
+        if held != 0 and (held > 0) != (size > 0) and abs(size) > abs(held):
+            part = muldiv(abs(value), abs(held), abs(size), FLOOR)
+            if value < 0:
+                part = -part
+        book(s, takers[i], size, value, part)
+

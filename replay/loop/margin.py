@@ -1,0 +1,162 @@
+"""Equity, maintenance and slack of a pool, and the split of an amount over its positions: compiled, exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from replay.exact import CEIL, FLOOR, OVERFLOW, contract_value, muldiv, signed_value
+from replay.loop.state import CELL_OVERFLOW, FAULT, FAULT_MARKET, FAULT_POOL, Arrays
+from replay.units import BOUND, RATE_SCALE
+
+Array = npt.NDArray[Any]
+
+_RATE_ONE = 10**RATE_SCALE
+WORST = -BOUND
+"""Stands for a value below every slack: a position whose value leaves its cell at some price."""
+
+
+@njit(cache=True)
+def fault(s: Arrays, code: int, pool: int, market: int) -> None:
+    """Note the first fault of a kernel; the loop stops at the row that caused it."""
+    if s.counters[FAULT] == 0:
+        s.counters[FAULT] = code
+        s.counters[FAULT_POOL] = pool
+        s.counters[FAULT_MARKET] = market
+
+
+@njit(cache=True)
+def notional_at(s: Arrays, size: int, market: int, mark: int) -> int:
+    """Return ``|V(size, mark)|`` in atoms, or OVERFLOW."""
+    m = s.markets[market]
+    return contract_value(size, mark, m.mark_num, m.mark_den, m.inverse != 0)
+
+
+@njit(cache=True)
+def maintenance_of(s: Arrays, market: int, notional: int) -> int:
+    """Return the maintenance margin of a notional: rate of its tier, rounded up, less the deduction."""
+    tier = s.tier_first[market + 1] - 1
+    while tier > s.tier_first[market] and s.tier_from[tier] > notional:
+        tier -= 1
+    return muldiv(notional, s.tier_rate[tier], _RATE_ONE, CEIL) - s.tier_deduction[tier]
+
+
+@njit(cache=True)
+def term(s: Arrays, slot: int, mark: int) -> int:
+    """Return a position's part of the slack at a mark: ``V - cost - maintenance``, or WORST on overflow."""
+    p = s.positions[slot]
+    if p.size == 0:
+        return -p.cost
+    notional = notional_at(s, p.size, p.market, mark)
+    if notional == OVERFLOW:
+        return WORST
+    value = signed_value(p.size, notional, s.markets[p.market].inverse != 0)
+    return value - p.cost - maintenance_of(s, p.market, notional)
+
+
+@njit(cache=True)
+def is_valued(s: Arrays, pool: int) -> bool:
+    """Tell whether every market the pool has a position in has a mark."""
+    slot = s.pools[pool].first
+    while slot >= 0:
+        p = s.positions[slot]
+        if p.size != 0 and s.markets[p.market].has_mark == 0:
+            return False
+        slot = p.next
+    return True
+
+
+@njit(cache=True)
+def slack(s: Arrays, pool: int) -> int:
+    """Return equity less maintenance of a valued pool at the current marks."""
+    total = s.pools[pool].cash
+    slot = s.pools[pool].first
+    while slot >= 0:
+        p = s.positions[slot]
+        if p.size != 0:
+            total += term(s, slot, s.markets[p.market].mark)
+        slot = p.next
+    return total
+
+
+@njit(cache=True)
+def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
+    """Return equity, maintenance and notional of a valued pool at the current marks, in atoms."""
+    equity = s.pools[pool].cash
+    maintenance = 0
+    total = 0
+    slot = s.pools[pool].first
+    while slot >= 0:
+        p = s.positions[slot]
+        if p.size != 0:
+            notional = notional_at(s, p.size, p.market, s.markets[p.market].mark)
+            if notional == OVERFLOW:
+                fault(s, CELL_OVERFLOW, pool, p.market)
+                return 0, 0, 0
+            equity += signed_value(p.size, notional, s.markets[p.market].inverse != 0) - p.cost
+            maintenance += maintenance_of(s, p.market, notional)
+            total += notional
+        slot = p.next
+    return equity, maintenance, total
+
+
+@njit(cache=True)
+def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: Array) -> int:
+    """Split the equity of a pool over its positions in proportion to maintenance; value each at bankruptcy.
+
+    Position i may lose ``equity * MM_i / sum MM``, so it is worth ``V_i - share_i`` to who takes it over,
+    and closing all of them at that leaves the pool at exactly zero (allocation "mmp" of the venue rules;
+    for one position it is the whole equity). Shares are floors of magnitudes, one atom more to the largest
+    remainders, ties by position slot, so that they sum to the equity (engine.md 3.7).
+
+    Args:
+        s: The state.
+        pool: A valued pool with at least one open position.
+        equity: Its equity in atoms, of either sign.
+        slots: Filled with its open positions, ascending.
+        values: Filled with their signed bankruptcy values in atoms.
+
+    Returns:
+        How many positions were written.
+    """
+    count = 0
+    slot = s.pools[pool].first
+    while slot >= 0:
+        if s.positions[slot].size != 0:
+            slots[count] = slot
+            count += 1
+        slot = s.positions[slot].next
+    slots[:count] = np.sort(slots[:count])
+    weights = np.empty(count, np.int64)
+    total = 0
+    for i in range(count):
+        p = s.positions[slots[i]]
+        notional = notional_at(s, p.size, p.market, s.markets[p.market].mark)
+        values[i] = signed_value(p.size, notional, s.markets[p.market].inverse != 0)
+        weights[i] = maintenance_of(s, p.market, notional)
+        total += weights[i]
+    if total == 0:
+        weights[:] = 1
+        total = count
+    magnitude = abs(equity)
+    rests = np.empty(count, np.int64)
+    given = 0
+    for i in range(count):
+        share = muldiv(magnitude, weights[i], total, FLOOR)
+        # The remainder magnitude*w mod total, without the 128-bit product: exact in wrapping arithmetic.
+        rests[i] = np.int64(
+            np.uint64(magnitude) * np.uint64(weights[i]) - np.uint64(share) * np.uint64(total)
+        )
+        given += share
+        values[i] -= share if equity >= 0 else -share
+    for _ in range(magnitude - given):
+        largest = 0
+        for i in range(1, count):
+            if rests[i] > rests[largest]:
+                largest = i
+        values[largest] -= 1 if equity >= 0 else -1
+        rests[largest] = -1
+    return count
