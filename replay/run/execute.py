@@ -114,7 +114,7 @@ def run(
         write_run_manifest(
             folder,
             tables=tables,
-            rules={"name": plan.name, "sha256": plan.sha256, "resolved": book.model_dump(mode="json")},
+            rules={"name": plan.name, "sha256": plan.sha256, "resolved": book.resolved},
             tape={"name": tape.path.name, "sha256": tape.manifest["sha256"], "venue": tape.venue},
             span=(outcome.first_ts, outcome.last_ts),
             switches={
@@ -124,9 +124,12 @@ def run(
                 "opening_equity": "unknown",
                 "until": until,
             },
-            assumptions=_assumptions(tape, plan.assumptions, outcome, rules_decide=rules_decide, anchoring=anchoring),
+            assumptions=_assumptions(
+                tape, plan.assumptions, outcome, rules_decide=rules_decide, anchoring=anchoring
+            ),
             coverage=coverage(outcome.state),
-            counts=_counts(outcome) | {"recorded forced positions": audit_rows, "start_position breaks": break_rows},
+            counts=_counts(outcome)
+            | {"recorded forced positions": audit_rows, "start_position breaks": break_rows},
             conservation=_conservation(outcome),
             timings={
                 "prepare": round(prepared - began, 6),
@@ -149,7 +152,9 @@ def _execution(liquidations: str, execution: str | None) -> str:
             mend="use --execution depth, or leave it out",
         )
     if (liquidations, chosen) == ("recorded", "depth"):
-        raise RunError("with recorded liquidations is not there yet", key="--execution depth", mend="leave it out")
+        raise RunError(
+            "with recorded liquidations is not there yet", key="--execution depth", mend="leave it out"
+        )
     if chosen not in ("recorded", "depth"):
         raise RunError(f"{chosen!r} is unknown", key="--execution", mend="use recorded or depth")
     return chosen
@@ -199,6 +204,11 @@ def _assumptions(
         sentences.append(
             "equity: before each recorded cross liquidation the difference to the recorded equity is booked "
             "against @unexplained"
+        )
+    if anchoring and rules_decide:
+        sentences.append(
+            "equity: a pool's equity counts as known only in the step in which it is anchored; the rules judge no "
+            "pool at any other time"
         )
     if rules_decide:
         sentences.append(
