@@ -144,8 +144,9 @@ def _explain(book: RuleBook) -> None:
 
 
 def _days(book: RuleBook) -> str:
-    until = "" if book.rules.valid_to is None else f" to {book.rules.valid_to}"
-    return f"from {book.rules.valid_from}{until} (UTC, both days included)"
+    if book.rules.valid_to is None:
+        return f"from {book.rules.valid_from} (UTC)"
+    return f"from {book.rules.valid_from} to {book.rules.valid_to} (UTC, both days included)"
 
 
 def _status(book: RuleBook) -> str:

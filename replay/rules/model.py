@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +31,9 @@ from replay.units import BOUND, MONEY_SCALE, RATE_SCALE, format_units, to_units
 
 RATE_ONE = 10**RATE_SCALE
 """A rate of 1 in units of 1e-12."""
+
+_LONGEST_NUMBER = 64
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ def _read_number(value: object, scale: int, example: str) -> int:
         text = str(value)
     else:
         raise problem("must be a number", wanted)
+    if len(text) > _LONGEST_NUMBER:
+        raise problem("the number is too long", wanted)
     try:
         units, rounded = to_units(text, scale)
     except ValueError as failure:
@@ -96,6 +101,12 @@ def _name(value: str) -> str:
             f"{json.dumps(value)} is not a name", "use lower-case letters, digits, - and _ such as liquidator"
         )
     return value
+
+
+def _not_empty(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    if not items:
+        raise problem("must not be empty", "write at least one")
+    return items
 
 
 def _boolean(value: object) -> object:
@@ -168,7 +179,7 @@ class BracketMargin(_Margin):
 
     shape: Literal["bracket_deduction"]
     currency: Sentence = Field(description='the settle currency of the tiers\' notional, such as "USDC"')
-    tiers: Annotated[tuple[Tier, ...], Field(strict=False, min_length=1)] = Field(
+    tiers: Annotated[tuple[Tier, ...], Field(strict=False), AfterValidator(_not_empty)] = Field(
         description="a [[margin.tiers]] table for each tier, the first from 0"
     )
 
@@ -296,11 +307,11 @@ class Rules(Section):
         description="a table [margin]"
     )
     trigger: Trigger = Field(description="a table [trigger]")
-    ladder: Annotated[tuple[TakeoverStage, ...], Field(strict=False, min_length=1)] = Field(
+    ladder: Annotated[tuple[TakeoverStage, ...], Field(strict=False), AfterValidator(_not_empty)] = Field(
         description="a [[ladder]] table for each stage"
     )
     bankruptcy: Bankruptcy = Field(description="a table [bankruptcy]")
-    absorbers: Annotated[tuple[Absorber, ...], Field(strict=False, min_length=1)] = Field(
+    absorbers: Annotated[tuple[Absorber, ...], Field(strict=False), AfterValidator(_not_empty)] = Field(
         description="an [[absorbers]] table for each fund or vault"
     )
     adl: Adl = Field(description="a table [adl]")

@@ -97,8 +97,6 @@ def _finding(details: ErrorDetails) -> _Finding:
         return _unknown(loc, shape)
     if kind == "literal_error":
         return _not_a_value(loc, details["input"])
-    if kind == "too_short":
-        return _Finding(_dotted(loc), "must not be empty", f"write {_meaning(loc, shape)}")
     wanted = {
         "string_type": "text in quotes",
         "date_type": "a date such as 2023-02-01, without quotes and time of day",
@@ -121,7 +119,8 @@ def _location(loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], str | No
 
 
 def _dotted(loc: Iterable[str | int]) -> str:
-    return ".".join(map(str, loc))
+    parts = map(str, loc)
+    return ".".join(part if part.isprintable() else ascii(part) for part in parts)
 
 
 def _table(loc: Sequence[str | int], shape: str | None) -> tuple[str, type[Section]]:
@@ -184,7 +183,7 @@ def _unknown(loc: Sequence[str | int], shape: str | None) -> _Finding:
     hint = f"did you mean `{close[0]}`? " if close else ""
     return _Finding(
         _dotted(loc),
-        f"unknown key `{key if key.isprintable() else ascii(key)}` in {title}",
+        f"unknown key `{_dotted([key])}` in {title}",
         hint + here,
         replaces=_dotted((*loc[:-1], close[0])) if close else "",
     )

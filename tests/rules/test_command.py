@@ -1,0 +1,153 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import replay.cli.rules as rules_module
+from replay.cli.rules import rules
+from replay.errors import RulesError
+from replay.rules import load_file, load_rules
+from tests.rules.books import BRACKETS, FLAT, TEXT, changed
+
+
+def call(*arguments):
+    return CliRunner().invoke(rules, [str(argument) for argument in arguments])
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_list_names_every_file_with_its_days():
+    result = call("list")
+    assert result.exit_code == 0
+    assert "hyperliquid@2023-02" in result.stdout
+    assert "2023-02-01" in result.stdout
+    assert "2023-05-31" in result.stdout
+    assert "final" in result.stdout
+
+
+def test_show_explains_each_value_and_the_assumptions():
+    result = call("show", "hyperliquid")
+    assert result.exit_code == 0
+    text = words(result.stdout)
+    book = load_rules("hyperliquid@2023-02")
+    assert "rate = 0.01 Maintenance is 1 % of notional, rounded up" in text
+    assert "[bankruptcy]" in text
+    assert "allocation = maintenance_proportional" in text
+    for assumption in book.rules.assumptions:
+        assert f"- {assumption}" in text
+    assert book.sha256 in text
+
+
+def test_show_prints_every_key_whole(mine, tmp_path):
+    mine.write_text(changed(FLAT, BRACKETS))
+    text = words(call("show", mine).stdout)
+    for line in (
+        "[margin.tiers.2]",
+        "from = 250000.5",
+        "deduction = 8000.015",
+        "margin_forfeited = all_collateral",
+    ):
+        assert line in text
+
+
+def test_show_does_not_take_a_title_for_markup(mine):
+    mine.write_text(
+        changed("Rules for tests", "[red]Rules :tada: [/red]", changed('["The sun rises."]', "[]"))
+    )
+    text = call("show", mine).stdout
+    assert "[red]Rules :tada: [/red]" in text
+    assert "nothing is assumed" in text
+
+
+def test_show_json_is_what_it_resolves_to(mine):
+    content = json.loads(call("show", mine, "--format", "json").stdout)
+    book = load_file(mine)
+    assert content == {"name": "mine", "sha256": book.sha256, "rules": book.resolved}
+
+
+def test_show_toml_is_the_file_and_loads_again(tmp_path):
+    shown = call("show", "hyperliquid@2023-02", "--format", "toml").stdout
+    assert "# Observed" in shown
+    copy = tmp_path / "copy.toml"
+    copy.write_text(shown)
+    assert load_file(copy).sha256 == load_rules("hyperliquid@2023-02").sha256
+
+
+def test_check_says_what_a_file_resolves_to(mine):
+    result = call("check", mine)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"ok: {mine} is a valid rule file of somewhere",
+        "  holds        from 2024-01-01 to 2024-12-31 (UTC, both days included)",
+        "  status       final",
+        "  margin       flat, rate 0.01",
+        "  breach       equity < maintenance",
+        "  ladder       takeover by @vault:keeper at bankruptcy price",
+        "  assumptions  1",
+        f"  sha256       {load_file(mine).sha256}",
+    ]
+
+
+def test_check_of_tiers_and_of_a_draft(mine):
+    text = changed(FLAT, BRACKETS)
+    mine.write_text(
+        changed('status = "final"', 'status = "draft"', changed("valid_to = 2024-12-31\n", "", text))
+    )
+    lines = call("check", mine).stdout.splitlines()
+    assert "  holds        from 2024-01-01 (UTC)" in lines
+    assert "  margin       bracket_deduction, 3 tiers in USDC" in lines
+    assert "  status       draft: a run needs --accept-assumptions" in lines
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('rate = "0.01"', 'rat = "0.01"', "margin.rat"),
+        ('absorber = "keeper"', 'absorber = "nobody"', "ladder.0.absorber"),
+    ],
+)
+def test_check_refuses_what_does_not_validate_or_compile(mine, old, new, key):
+    mine.write_text(changed(old, new))
+    result = call("check", mine)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, RulesError)
+    assert result.exception.key == key
+    assert result.stdout == ""
+
+
+def test_check_of_a_missing_file(tmp_path):
+    result = call("check", tmp_path / "nowhere")
+    assert isinstance(result.exception, RulesError)
+    assert result.exception.problem == "no such rule file"
+
+
+@pytest.mark.parametrize("arguments", [[], ["list"], ["show"], ["check"]])
+def test_help_has_an_example(arguments):
+    for flag in ("-h", "--help"):
+        result = call(*arguments, flag)
+        assert result.exit_code == 0
+        assert "  replay rules " in result.stdout
+
+
+def test_wrong_usage_is_two():
+    assert call("show").exit_code == 2
+    assert call("show", "x", "--format", "xml").exit_code == 2
+    assert call("burn").exit_code == 2
+
+
+def test_help_does_not_load_what_it_does_not_need():
+    heavy = "{'pydantic', 'rich', 'numpy', 'pyarrow', 'duckdb', 'numba'}"
+    code = f"import runpy, sys; runpy.run_path({rules_module.__file__!r}); print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
