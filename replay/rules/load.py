@@ -204,9 +204,12 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     """Set one ``key=value`` in the raw content of a file.
 
     Raises:
-        RulesError: No value, a malformed key, an index that does not exist, or a key below a plain value.
+        RulesError: Unprintable, no value, a malformed key, an index that does not exist, or a key below a
+            plain value.
     """
     place = f"--set {override}"
+    if not override.isprintable():
+        raise RulesError("is not one line of printable text", file=ascii(place), mend="write key=value")
     key, equals, value = override.partition("=")
     segments = key.strip().split(".")
     if not equals or not all(map(_SEGMENT.fullmatch, segments)):

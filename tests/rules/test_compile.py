@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import RulesError
@@ -175,6 +175,7 @@ def exact(table, value):
     return total
 
 
+@settings(deadline=None)
 @given(tables(), st.data())
 def test_maintenance_is_the_area_under_the_rates(table, data):
     plan = compile_rules(bracket_book(table), [PERP], LEDGERS)
@@ -188,6 +189,7 @@ def test_maintenance_is_the_area_under_the_rates(table, data):
     assert 0 <= found - exact(table, value) < 2  # a ceiling, and a deduction rounded down
 
 
+@settings(deadline=None)
 @given(tables())
 def test_maintenance_does_not_jump_at_a_tier(table):
     plan = compile_rules(bracket_book(table), [PERP], LEDGERS)
@@ -195,6 +197,7 @@ def test_maintenance_does_not_jump_at_a_tier(table):
         assert abs(maintenance(plan, tier, edge) - maintenance(plan, tier - 1, edge)) <= 1
 
 
+@settings(deadline=None)
 @given(tables())
 def test_maintenance_does_not_jump_at_all_where_deductions_are_whole_atoms(table):
     whole = [(start * ONE, rate) for start, rate in table if start * ONE < 2**62]

@@ -211,7 +211,6 @@ def refused_override(folder, *overrides) -> RulesError:
         ("margin.rate=abc", "margin.rate", "'abc' is not a decimal number"),
         ("margin.rate=-1", "margin.rate", "-1 is negative"),
         ("margin.rate=", "margin.rate", "'' is not a decimal number"),
-        ("margin.rate=0.1\nx = 1", "margin.rate", "'0.1\\nx = 1' is not a decimal number"),
         ("margin.rat=0.1", "margin.rat", "unknown key `rat` in [margin]"),
         ("margin.rat.e=0.1", "margin.rat", "unknown key `rat` in [margin]"),
         ("margn.rate=0.1", "margn", "unknown key `margn` in the file"),
@@ -242,6 +241,12 @@ def test_a_wrong_override_is_named(tmp_path, override, key, problem):
     assert (error.key, error.problem) == (key, problem)
     assert error.file == f"--set {override}"
     assert error.mend is not None or "found" in error.problem
+
+
+def test_an_override_of_several_lines(tmp_path):
+    error = refused_override(tmp_path, "margin.rate=0.1\nx = 1")
+    assert error.problem == "is not one line of printable text"
+    assert error.file == "'--set margin.rate=0.1\\nx = 1'"
 
 
 def test_the_one_wrong_override_of_several_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from collections import defaultdict
 from fractions import Fraction
 from itertools import pairwise
@@ -13,6 +14,7 @@ from replay.rules import compile_rules, list_rules, load_rules
 from replay.rules.axes import AXES
 from replay.rules.model import Rules, Tier, exact_deductions
 from replay.rules.problems import SECTIONS, fields_of
+from tests.rules.books import FLAT, changed, load_text
 
 ROOT = Path(__file__).parents[2]
 ALPHA = ROOT / "../shared/data/hyperliquid-2023"
@@ -58,6 +60,23 @@ def test_the_guide_names_every_key_and_value():
             for key in fields_of(section):
                 assert f"`{key}`" in guide or f".{key}`" in guide or f"[{key}]" in guide, (section, key)
     assert set(fields_of(Rules)) >= {"venue", "margin"}
+
+
+def test_the_overrides_of_the_guide_load():
+    lines = [
+        line for line in (ROOT / "docs" / "rules.md").read_text().splitlines() if line.startswith("--set ")
+    ]
+    assert len(lines) >= 3
+    for line in lines:
+        overrides = [word for word in shlex.split(line) if word != "--set"]
+        compile_rules(load_rules("hyperliquid@2023-02", overrides=overrides), (), ())
+
+
+def test_the_tiers_of_the_guide_load(tmp_path):
+    guide = (ROOT / "docs" / "rules.md").read_text()
+    block = guide[guide.index("```toml\n") + len("```toml\n") :].partition("```")[0]
+    book = load_text(tmp_path, changed(FLAT, block))
+    assert book.resolved["margin"]["tiers"][1] == {"from": "50000", "rate": "0.02", "deduction": "500"}
 
 
 # What the closed-alpha file says it observed, counted again on the tape it names.
