@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import re
 import tomllib
@@ -163,12 +162,11 @@ def _read(file: Path | Traversable, name: str, overrides: Sequence[str]) -> Rule
         raise rules_error(failure, lambda _key: shown) from None
     applied = tuple(overrides)
     if applied:
-        changed = copy.deepcopy(raw)
         for override in applied:
-            _apply(changed, override)
+            _apply(raw, override)
         everything = " ".join(f"--set {override}" for override in applied)
         try:
-            rules = Rules.model_validate(changed)
+            rules = Rules.model_validate(raw)
         except ValidationError as failure:
             raise rules_error(failure, lambda key: place_of(key, everything, applied)) from None
     return RuleBook(name=name, file=shown, text=text, rules=rules, overrides=applied)

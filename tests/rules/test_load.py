@@ -29,9 +29,9 @@ def shelf(tmp_path, monkeypatch):
     folder = tmp_path / "venues" / "somewhere"
     folder.mkdir(parents=True)
     for version, days in {
-        "first": "valid_from = 2020-01-01\n",
-        "second": "valid_from = 2021-06-01\nvalid_to = 2021-06-30\n",
-        "third": "valid_from = 2022-01-01\nvalid_to = 2022-12-31\n",
+        "oldest": "valid_from = 2020-01-01\n",
+        "middle": "valid_from = 2021-06-01\nvalid_to = 2021-06-30\n",
+        "latest": "valid_from = 2022-01-01\nvalid_to = 2022-12-31\n",
     }.items():
         text = changed("valid_from = 2024-01-01\nvalid_to = 2024-12-31\n", days)
         (folder / f"{version}.toml").write_text(text)
@@ -55,13 +55,13 @@ def test_a_venue_is_the_file_that_holds_on_the_day(shelf):
         ]
     }
     assert chosen == {
-        "2020-01-01": "somewhere@first",
-        "2021-05-31": "somewhere@first",
-        "2021-06-01": "somewhere@second",
-        "2021-06-30": "somewhere@second",
-        "2021-07-01": "somewhere@first",
-        "2022-01-01": "somewhere@third",
-        "2023-01-01": "somewhere@first",
+        "2020-01-01": "somewhere@oldest",
+        "2021-05-31": "somewhere@oldest",
+        "2021-06-01": "somewhere@middle",
+        "2021-06-30": "somewhere@middle",
+        "2021-07-01": "somewhere@oldest",
+        "2022-01-01": "somewhere@latest",
+        "2023-01-01": "somewhere@oldest",
     }
 
 
@@ -69,45 +69,45 @@ def test_no_file_holds_on_the_day(shelf):
     error = refused("somewhere", on=date(2019, 12, 31))
     assert error.problem == "no rules of somewhere hold on 2019-12-31"
     assert error.mend == (
-        "name one to use it all the same; there are: somewhere@first (from 2020-01-01); "
-        "somewhere@second (2021-06-01 to 2021-06-30); somewhere@third (2022-01-01 to 2022-12-31)"
+        "name one to use it all the same; there are: somewhere@oldest (from 2020-01-01); "
+        "somewhere@middle (2021-06-01 to 2021-06-30); somewhere@latest (2022-01-01 to 2022-12-31)"
     )
 
 
 def test_several_files_and_no_day(shelf):
     error = refused("somewhere")
     assert error.problem == "somewhere has several rule files"
-    assert error.mend.startswith("name one; there are: somewhere@first (from 2020-01-01); ")
+    assert error.mend.startswith("name one; there are: somewhere@oldest (from 2020-01-01); ")
 
 
 def test_a_version_is_taken_whatever_the_day(shelf):
-    assert load_rules("somewhere@second", on=date(1999, 1, 1)).rules.valid_from == date(2021, 6, 1)
+    assert load_rules("somewhere@middle", on=date(1999, 1, 1)).rules.valid_from == date(2021, 6, 1)
 
 
 def test_an_unknown_version_lists_the_known(shelf):
-    error = refused("somewhere@fourth")
-    assert error.problem == "somewhere has no rules called fourth"
-    assert error.mend == "there are: somewhere@first, somewhere@second, somewhere@third"
+    error = refused("somewhere@newest")
+    assert error.problem == "somewhere has no rules called newest"
+    assert error.mend == "there are: somewhere@latest, somewhere@middle, somewhere@oldest"
     assert refused("somewhere@").problem == "somewhere has no rules called "
 
 
 def test_an_unknown_venue_lists_the_known(shelf):
-    error = refused("Somwhere@first")
-    assert error.problem == "there are no rules called Somwhere@first"
+    error = refused("Somwhere@oldest")
+    assert error.problem == "there are no rules called Somwhere@oldest"
     assert error.mend == (
-        "did you mean somewhere? there are: somewhere@first, somewhere@second, somewhere@third; "
+        "did you mean somewhere? there are: somewhere@latest, somewhere@middle, somewhere@oldest; "
         "your own file is given by its path, ending in .toml"
     )
 
 
 def test_the_list_is_by_venue_and_first_day(shelf):
     assert [found.name for found in list_rules()] == [
-        "somewhere@first",
-        "somewhere@second",
-        "somewhere@third",
+        "somewhere@oldest",
+        "somewhere@middle",
+        "somewhere@latest",
     ]
     first = list_rules()[0]
-    assert (first.venue, first.version, first.title) == ("somewhere", "first", "Rules for tests")
+    assert (first.venue, first.version, first.title) == ("somewhere", "oldest", "Rules for tests")
     assert (first.valid_from, first.valid_to, first.status) == (date(2020, 1, 1), None, "final")
 
 
@@ -252,6 +252,17 @@ def test_an_override_of_several_lines(tmp_path):
 def test_the_one_wrong_override_of_several_is_named(tmp_path):
     error = refused_override(tmp_path, "margin.rate=0.02", "step.kind=periodic", "adl.enabled=false")
     assert error.file == "--set step.kind=periodic"
+
+
+def test_of_two_overrides_of_one_key_the_last_is_named(tmp_path):
+    error = refused_override(tmp_path, "margin.rate=x", "margin.rate=y")
+    assert error.problem == "'y' is not a decimal number"
+    assert error.file == "--set margin.rate=y"
+
+
+def test_an_override_below_a_wrong_key_is_named(tmp_path):
+    error = refused_override(tmp_path, "margin.rate=0.02", "margn.rate=0.02")
+    assert (error.key, error.file) == ("margn", "--set margn.rate=0.02")
 
 
 def test_a_fault_between_overrides_and_the_file_names_the_overrides(tmp_path):

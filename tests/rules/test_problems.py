@@ -38,6 +38,16 @@ def test_a_misspelt_key(tmp_path):
     assert str(error) == f"{tmp_path}/mine.toml: margin.rat: {error.problem}\n  {error.mend}"
 
 
+def test_a_key_in_capitals(tmp_path):
+    error = refused(tmp_path, changed('rate = "0.01"', 'RATE = "0.01"'))
+    check(
+        error,
+        key="margin.RATE",
+        problem="unknown key `RATE` in [margin]",
+        mend=f"did you mean `rate`? {MARGIN_KEYS}",
+    )
+
+
 def test_a_key_like_no_other(tmp_path):
     error = refused(tmp_path, changed('rate = "0.01"', 'rate = "0.01"\nxyzzy = 1'))
     check(error, key="margin.xyzzy", problem="unknown key `xyzzy` in [margin]", mend=MARGIN_KEYS)
@@ -427,6 +437,32 @@ TIERS = changed(FLAT, BRACKETS)
 )
 def test_wrong_tiers(tmp_path, old, new, key, problem, mend):
     check(refused(tmp_path, changed(old, new, TIERS)), key=key, problem=problem, mend=mend)
+
+
+def test_a_deduction_one_atom_off(tmp_path):
+    text = changed('rate = "0.02"', 'rate = "0.02"\ndeduction = "500.00000001"', TIERS)
+    assert refused(tmp_path, text).problem == "a deduction of 500.00000001 makes maintenance jump at 50000"
+
+
+def test_a_deduction_between_two_atoms_may_be_rounded_either_way(tmp_path):
+    # 0.00000150 * 1 % = 0.000000015: one and a half atoms
+    text = changed("from = 50000", "from = 0.0000015", TIERS)
+    hashes = set()
+    for written in ("", "deduction = 0.00000001", "deduction = 0.00000002"):
+        book = load_text(tmp_path, changed('rate = "0.02"', f'rate = "0.02"\n{written}', text))
+        assert book.resolved["margin"]["tiers"][1]["deduction"] == "0.00000001"
+        hashes.add(book.sha256)
+    assert len(hashes) == 1
+
+
+def test_the_least_negative_number(tmp_path):
+    assert refused(tmp_path, changed('rate = "0.01"', "rate = -0.000000000001")).problem.endswith(
+        " is negative"
+    )
+
+
+def test_rules_of_one_day(tmp_path):
+    assert load_text(tmp_path, changed("valid_to = 2024-12-31", "valid_to = 2024-01-01")).resolved
 
 
 def test_no_tiers(tmp_path):
