@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from numba import njit
 
 from replay.errors import TapeError
+from replay.kernels import i64, kernel
 from replay.tape.schema import Payoff
 from replay.units import ATOM, BOUND
 
@@ -29,7 +29,7 @@ _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
-@njit(cache=True, inline="always")
+@kernel
 def _multiply(a: int, b: int) -> tuple[int, int]:
     """Return the 128-bit product of two uint64 as (high, low)."""
     a_low, a_high = a & _MASK32, a >> _BITS32
@@ -41,7 +41,7 @@ def _multiply(a: int, b: int) -> tuple[int, int]:
     return high, (carry << _BITS32) | (low & _MASK32)
 
 
-@njit(cache=True)
+@kernel
 def _divide(high: int, low: int, d: int) -> tuple[int, int]:
     """Divide a 128-bit number by ``d`` < 2**63, ``high < d``: Knuth's algorithm D in base 2**32."""
     shift = _ZERO
@@ -66,7 +66,7 @@ def _divide(high: int, low: int, d: int) -> tuple[int, int]:
     return quotient, high >> shift
 
 
-@njit(cache=True)
+@kernel
 def muldiv(a: int, b: int, d: int, rounding: int) -> int:
     """Return ``a*b/d`` rounded, for ``0 <= a, b < 2**62`` and ``0 < d < 2**62``.
 
@@ -90,28 +90,28 @@ def muldiv(a: int, b: int, d: int, rounding: int) -> int:
         quotient += _ONE
     if quotient >= np.uint64(_LIMIT):
         return OVERFLOW
-    return np.int64(quotient)
+    return i64(quotient)
 
 
-@njit(cache=True)
+@kernel
 def muldiv_floor(a: int, b: int, d: int) -> int:
     """Return ``a*b // d``; see :func:`muldiv`."""
     return muldiv(a, b, d, FLOOR)
 
 
-@njit(cache=True)
+@kernel
 def muldiv_half_even(a: int, b: int, d: int) -> int:
     """Return ``a*b / d`` rounded half to even; see :func:`muldiv`."""
     return muldiv(a, b, d, HALF_EVEN)
 
 
-@njit(cache=True)
+@kernel
 def muldiv_ceil(a: int, b: int, d: int) -> int:
     """Return ``a*b / d`` rounded up; see :func:`muldiv`."""
     return muldiv(a, b, d, CEIL)
 
 
-@njit(cache=True)
+@kernel
 def contract_value(n: int, price: int, num: int, den: int, inverse: bool) -> int:
     """Return the magnitude in atoms of the value of ``|n|`` at ``price`` > 0, or :data:`OVERFLOW`.
 
@@ -131,9 +131,9 @@ def contract_value(n: int, price: int, num: int, den: int, inverse: bool) -> int
     return muldiv(scaled, price, den, HALF_EVEN)
 
 
-@njit(cache=True)
+@kernel
 def signed_value(n: int, magnitude: int, inverse: bool) -> int:
-    """Give a magnitude of :func:`contract_value` the sign of ``V(n)``: that of n, for inverse its opposite."""
+    """Give a magnitude the sign of ``V(n)``: that of n, for an inverse contract its opposite."""
     if n == 0:
         return 0
     return magnitude if (n > 0) != inverse else -magnitude
@@ -148,7 +148,9 @@ class Conversion:
     inverse: bool
 
 
-def conversion(payoff: Payoff, multiplier: Fraction, price_scale: int, qty_scale: int, *, market: str) -> Conversion:
+def conversion(
+    payoff: Payoff, multiplier: Fraction, price_scale: int, qty_scale: int, *, market: str
+) -> Conversion:
     """Return the conversion of a market for prices of one scale (source: design section 4).
 
     Raises:

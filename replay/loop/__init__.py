@@ -1,1 +1,1 @@
-"""The replay loop: compiled kernels advance the state by steps, plain functions decide on batches of forced orders."""
+"""The replay loop: compiled kernels advance the state, plain functions decide on batches of forced orders."""

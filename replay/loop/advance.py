@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from replay.exact import HALF_EVEN, muldiv, signed_value
+from replay.kernels import i64, kernel
 from replay.loop.ledger import (
     add_cash,
     book_fill,
@@ -40,8 +40,8 @@ from replay.loop.state import (
     pool_of,
     position_of,
 )
-from replay.loop.watch import judge, set_mark
-from replay.tape.read import NONE, Fills, Window
+from replay.loop.watch import judge, set_mark, soil
+from replay.tape.read import NONE, Window
 from replay.tape.schema import FillKind
 
 Array = npt.NDArray[Any]
@@ -80,7 +80,7 @@ class Scratch(NamedTuple):
     cursors: Array  # int64[5]: next row of each table of the window
 
 
-@njit(cache=True)
+@kernel
 def _next_ts(w: Window, cursors: Array) -> int:
     ts = _NO_TS
     if cursors[0] < len(w.transfers.ts):
@@ -96,7 +96,7 @@ def _next_ts(w: Window, cursors: Array) -> int:
     return ts
 
 
-@njit(cache=True)
+@kernel
 def _anchor(s: Arrays, account: int, ledger: int, equity: int, grade: int) -> None:
     """Book the difference between recorded and replayed equity of a cross pool against @unexplained."""
     pool = pool_of(s, account, ledger, -1, grade)
@@ -105,31 +105,45 @@ def _anchor(s: Arrays, account: int, ledger: int, equity: int, grade: int) -> No
         return
     replayed, _, _ = valuation(s, pool)
     difference = equity - replayed
-    add_cash(s, pool, difference)
-    add_cash(s, s.unexplained_pool[ledger], -difference)
     s.pools[pool].anchored = difference
     s.pools[pool].anchor_ts = s.counters[STEP_TS]
+    add_cash(s, pool, difference)
+    add_cash(s, s.ledgers[ledger].unexplained_pool, -difference)
+    if s.counters[WATCHING]:
+        soil(s, pool)
 
 
-@njit(cache=True)
+@kernel
 def _apply_liquidations(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> None:
     """Anchor the pools of a step's recorded liquidations, once each, at the marks before its fills."""
     rows = w.liquidations
     i = x.cursors[3]
     while i < len(rows.ts) and rows.ts[i] == ts:
         is_first_leg = i == 0 or rows.liquidation[i - 1] != rows.liquidation[i]
-        if s.counters[ANCHORING] and is_first_leg and rows.cross[i] and rows.equity[i] != NONE and rows.market[i] >= 0:
-            _anchor(s, rows.account[i], s.markets[rows.market[i]].ledger, rows.equity[i], grade)
+        if (
+            s.counters[ANCHORING]
+            and is_first_leg
+            and rows.cross[i]
+            and rows.equity[i] != NONE
+            and rows.market[i] >= 0
+        ):
+            _anchor(
+                s,
+                i64(rows.account[i]),
+                i64(s.markets[rows.market[i]].ledger),
+                rows.equity[i],
+                grade,
+            )
         i += 1
     x.cursors[3] = i
 
 
-@njit(cache=True)
+@kernel
 def _is_current(s: Arrays, x: Scratch, index: int) -> bool:
     return 0 <= index < s.counters[SHADOWS] and x.shadows[index].ts == s.counters[STEP_TS]
 
 
-@njit(cache=True)
+@kernel
 def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: int) -> None:
     """Record what the replay holds just before the first forced fill of a position in this step.
 
@@ -138,8 +152,11 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
     p = s.positions[slot]
     pool = s.pools[p.pool]
     value = value_at_price(s, slot, qty, price)
-    known = s.shadow_of[slot]
-    if _is_current(s, x, known) and x.shadows[known].position == slot:
+    first = pool.shadow if _is_current(s, x, pool.shadow) and x.shadows[pool.shadow].pool == p.pool else -1
+    known = first
+    while known >= 0 and x.shadows[known].position != slot:
+        known = x.shadows[known].next
+    if known >= 0:
         record = x.shadows[known]
         record.fill_qty += qty
         record.fill_value += value
@@ -147,8 +164,6 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
             record.fill_price = 0
         return
     index = s.counters[SHADOWS]
-    s.counters[SHADOWS] += 1
-    s.shadow_of[slot] = index
     record = x.shadows[index]
     record.ts = s.counters[STEP_TS]
     record.pool = p.pool
@@ -163,10 +178,17 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
     record.fill_price = price
     record.liquidated_ts = pool.liquidated_ts
     record.anchored = pool.anchored if pool.anchor_ts == record.ts else 0
-    if _is_current(s, x, pool.shadow) and x.shadows[pool.shadow].pool == p.pool:
-        first = x.shadows[pool.shadow]
-        record.valued = first.valued
-        record.equity, record.maintenance, record.notional = first.equity, first.maintenance, first.notional
+    record.next = -1
+    if first >= 0:
+        opening = x.shadows[first]
+        record.valued = opening.valued
+        record.equity, record.maintenance, record.notional = (
+            opening.equity,
+            opening.maintenance,
+            opening.notional,
+        )
+        record.next = opening.next
+        opening.next = index
     else:
         pool.shadow = index
         record.valued = is_valued(s, p.pool)
@@ -181,9 +203,10 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
         )
         value = signed_value(p.size, notional, s.markets[p.market].inverse != 0)
         record.bankruptcy_value = value - share if record.equity >= 0 else value + share
+    s.counters[SHADOWS] += 1
 
 
-@njit(cache=True)
+@kernel
 def close_shadows(s: Arrays, x: Scratch) -> None:
     """Write what is left of each position forced in the current step to its record."""
     index = s.counters[SHADOWS] - 1
@@ -194,28 +217,42 @@ def close_shadows(s: Arrays, x: Scratch) -> None:
         index -= 1
 
 
-@njit(cache=True)
-def _apply_fill(s: Arrays, f: Fills, x: Scratch, i: int, grade: int) -> None:
-    market, account = f.market[i], f.account[i]
+@kernel
+def _apply_fill(
+    s: Arrays,
+    x: Scratch,
+    seq: int,
+    market: int,
+    account: int,
+    qty: int,
+    price: int,
+    fee: int,
+    fee_ledger: int,
+    kind: int,
+    paired: bool,
+    victim: int,
+    start_position: int,
+    mode: int,
+    grade: int,
+) -> None:
+    """Apply one row of `fills`; the arguments after ``x`` are its columns."""
     m = s.markets[market]
     if m.spot:
         s.counters[SPOT_ROWS] += 1
-        if f.fee[i] != 0:
-            charge_fee(s, pool_of(s, account, f.fee_ledger[i], -1, grade), f.fee_ledger[i], f.fee[i])
+        if fee != 0:
+            charge_fee(s, pool_of(s, account, fee_ledger, -1, grade), fee_ledger, fee)
         return
-    price, qty, kind = f.price[i], f.qty[i], f.kind[i]
     if price <= 0 or qty == 0:
         fault(s, BAD_PRICE, -1, market)
         return
-    slot, is_new = position_of(s, account, market, f.mode[i], grade)
+    slot, is_new = position_of(s, account, market, mode, grade)
     p = s.positions[slot]
-    if f.start_position[i] != NONE:
-        continue_chain(s, slot, is_new, f.ts[i], f.seq[i], f.start_position[i], price, x.breaks)
-    is_victim = kind != _TRADE and f.victim[i] == account
+    if start_position != NONE:
+        continue_chain(s, slot, is_new, seq, start_position, price, x.breaks)
+    is_victim = kind != _TRADE and victim == account
     if is_victim:
         _note_shadow(s, x, slot, kind, qty, price)
     action = x.actions[kind, 1 if is_victim else 0]
-    paired = f.paired[i] != 0
     if action == SKIP:
         p.recorded_size += qty
         if kind == _LIQUIDATION and not paired:
@@ -223,38 +260,37 @@ def _apply_fill(s: Arrays, f: Fills, x: Scratch, i: int, grade: int) -> None:
             trade_with(s, m.unseen, -qty, -value, price)
             trade_with(s, m.book, qty, value, price)
         return
-    fee_ledger = f.fee_ledger[i]
-    fee_pool = np.int64(p.pool)
+    fee_pool = i64(p.pool)
     if fee_ledger != m.ledger:
         fee_pool = pool_of(s, account, fee_ledger, -1, grade)
-    book_fill(s, slot, qty, price, f.fee[i], fee_pool, fee_ledger, paired, kind == _SETTLEMENT)
+    book_fill(s, slot, qty, price, fee, fee_pool, fee_ledger, paired, kind == _SETTLEMENT)
     if action == OTHER_SIDE:
         trade_with(s, m.book, -qty, -value_at_price(s, slot, qty, price), price)
     if kind == _TRADE and m.fills_set_mark and m.quoted_ts != s.counters[STEP_TS]:
         set_mark(s, market, price * m.mark_factor)
 
 
-@njit(cache=True)
+@kernel
 def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
     """Apply all rows of one moment; False at a fault, with the cursors at the row that caused it."""
     c = x.cursors
     t = w.transfers
     while c[0] < len(t.ts) and t.ts[c[0]] == ts:
         i = c[0]
-        pool = pool_of(s, t.account[i], t.ledger[i], t.market[i], grade)
+        pool = pool_of(s, i64(t.account[i]), i64(t.ledger[i]), i64(t.market[i]), grade)
         add_cash(s, pool, t.amount[i])
-        s.external[t.ledger[i]] += t.amount[i]
+        s.ledgers[t.ledger[i]].external += t.amount[i]
         if s.counters[FAULT]:
             return False
         c[0] += 1
     while c[1] < len(w.funding.ts) and w.funding.ts[c[1]] == ts:
-        pay_funding(s, w.funding.market[c[1]], w.funding.rate[c[1]])
+        pay_funding(s, i64(w.funding.market[c[1]]), w.funding.rate[c[1]])
         if s.counters[FAULT]:
             return False
         c[1] += 1
     while c[2] < len(w.prices.ts) and w.prices.ts[c[2]] == ts:
         i = c[2]
-        market = w.prices.market[i]
+        market = i64(w.prices.market[i])
         if (s.markets[market].mark_kinds >> w.prices.kind[i]) & 1:
             if w.prices.price[i] <= 0:
                 fault(s, BAD_PRICE, -1, market)
@@ -265,14 +301,31 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
     _apply_liquidations(s, w, x, ts, grade)
     f = w.fills
     while c[4] < len(f.ts) and f.ts[c[4]] == ts:
-        _apply_fill(s, f, x, c[4], grade)
+        i = c[4]
+        _apply_fill(
+            s,
+            x,
+            f.seq[i],
+            i64(f.market[i]),
+            i64(f.account[i]),
+            f.qty[i],
+            f.price[i],
+            f.fee[i],
+            i64(f.fee_ledger[i]),
+            i64(f.kind[i]),
+            f.paired[i] != 0,
+            i64(f.victim[i]),
+            f.start_position[i],
+            i64(f.mode[i]),
+            grade,
+        )
         if s.counters[FAULT]:
             return False
         c[4] += 1
     return True
 
 
-@njit(cache=True)
+@kernel
 def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
     """Advance over the window from where the cursors stand.
 

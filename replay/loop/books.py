@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from replay.errors import ConservationError, TapeError
 from replay.exact import contract_value, signed_value
+from replay.kernels import kernel
 from replay.loop.margin import is_valued, valuation
 from replay.loop.state import POOLS, Arrays, State, pool_of, position_of
 from replay.loop.watch import soil
@@ -42,7 +42,9 @@ def value_of(state: State, market: int, size: int, price: int, *, at_mark: bool)
     inverse = bool(record["inverse"])
     magnitude = contract_value(size, price, record[f"{prefix}_num"], record[f"{prefix}_den"], inverse)
     if magnitude < 0:
-        raise TapeError(f"a position of {size} at {price} leaves the range of 2^62 atoms", key=state.markets[market].name)
+        raise TapeError(
+            f"a position of {size} at {price} leaves the range of 2^62 atoms", key=state.markets[market].name
+        )
     return int(signed_value(size, magnitude, inverse))
 
 
@@ -94,7 +96,7 @@ def open_books(state: State, tape: Tape) -> int:
     return balanced
 
 
-@njit(cache=True)
+@kernel
 def _soil_all(s: Arrays) -> None:
     for pool in range(s.counters[POOLS]):
         if s.pools[pool].first >= 0:
@@ -143,7 +145,7 @@ def check_conservation(state: State, ts: int) -> Conservation:
     return sums
 
 
-@njit(cache=True)
+@kernel
 def pool_values(s: Arrays, equity: Array, maintenance: Array, notional: Array, valued: Array) -> None:
     """Value every pool at the current marks; ``valued`` is 0 where a market has no mark yet."""
     for pool in range(s.counters[POOLS]):
@@ -160,7 +162,9 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
     pool_values(state.arrays, equity, maintenance, notional, valued)
     unknown = (valued == 0) | ((pools["special"] == 0) & (pools["grade"] == Grade.UNKNOWN))
     kept = (positions["size"] != 0) | (positions["cost"] != 0) | (positions["recorded_size"] != 0)
-    kept &= (state.pools["special"][positions["pool"]] == 0) | (positions["size"] != 0) | (positions["cost"] != 0)
+    kept &= (
+        (state.pools["special"][positions["pool"]] == 0) | (positions["size"] != 0) | (positions["cost"] != 0)
+    )
     rows = positions[kept]
     marks = state.arrays.markets[rows["market"]]
     values = [
@@ -216,5 +220,3 @@ def _nullable(values: Array, missing: Array) -> Any:
     import pyarrow as pa
 
     return pa.array(values, mask=np.asarray(missing, dtype=bool))
-
-

@@ -216,12 +216,9 @@ class Replay:
         pools = np.unique(self.state.positions["pool"][batch.absorber])
         return {int(pool): int(valuation(self.state.arrays, int(pool))[0]) for pool in pools}
 
-    def _write(
-        self, batch: ForcedBatch, absorber: str, scratch: Scratch, balances: dict[int, int]
-    ) -> None:
+    def _write(self, batch: ForcedBatch, absorber: str, scratch: Scratch, balances: dict[int, int]) -> None:
         """Write a step's liquidations, forced orders, absorber movements and engagements."""
         state, stage = self.state, self._plan.ladder[0]
-        arrays = state.arrays
         rows = len(batch.pool)
         first = np.concatenate(([True], batch.pool[1:] != batch.pool[:-1]))
         liquidation = self._outcome.liquidations + np.cumsum(first) - 1
@@ -234,13 +231,8 @@ class Replay:
             np.int64,
         )
         gain = value_at_mark - batch.bankruptcy_value
-        shadow_of = arrays.shadow_of[batch.position]
-        is_recorded = [
-            0 <= index < arrays.counters[SHADOWS]
-            and scratch.shadows[index]["ts"] == batch.ts
-            and scratch.shadows[index]["position"] == position
-            for index, position in zip(shadow_of.tolist(), batch.position.tolist(), strict=True)
-        ]
+        shadows = scratch.shadows[: state.arrays.counters[SHADOWS]]
+        is_recorded = np.isin(batch.position, shadows["position"][shadows["ts"] == batch.ts])
         zeros = np.zeros(rows, np.int64)
         asked = np.abs(batch.size)
         pools = state.pools[batch.pool]
@@ -272,7 +264,7 @@ class Replay:
                 "vault": np.maximum(-gain, 0) if absorber.startswith("@vault") else zeros,
                 "socialised": zeros,
                 "bad_debt": zeros,
-                "recorded": np.array(is_recorded, np.int8),
+                "recorded": is_recorded.astype(np.int8),
             },
         )
         self._sink.append(

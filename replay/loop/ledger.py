@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy.typing as npt
-from numba import njit
 
 from replay.exact import FLOOR, HALF_EVEN, OVERFLOW, contract_value, muldiv, signed_value
+from replay.kernels import i64, kernel
 from replay.loop.margin import fault, is_valued, notional_at, slack
 from replay.loop.state import (
     BREAKS,
@@ -20,9 +20,11 @@ from replay.loop.state import (
     CHAINED,
     CLIPPED,
     DROPPED,
+    LEAST_SLACK,
     NO_MARK_FOR_FUNDING,
     OPENED,
     POSITIONS,
+    STEP_TS,
     WATCHING,
     Arrays,
 )
@@ -36,7 +38,7 @@ _RATE_ONE = 10**RATE_SCALE
 _UNKNOWN = int(Grade.UNKNOWN)
 
 
-@njit(cache=True)
+@kernel
 def add_cash(s: Arrays, pool: int, amount: int) -> None:
     """Change the cash of a pool, and with it the reserve of its certificate."""
     p = s.pools[pool]
@@ -46,11 +48,11 @@ def add_cash(s: Arrays, pool: int, amount: int) -> None:
         return
     p.cash = cash
     p.reserve += amount
-    if s.counters[WATCHING] and p.reserve < s.margin[0]:
+    if s.counters[WATCHING] and p.reserve < s.counters[LEAST_SLACK]:
         soil(s, pool)
 
 
-@njit(cache=True)
+@kernel
 def apply_booking(s: Arrays, slot: int, qty: int, value: int, closing_value: int) -> None:
     """Change size, cost and cash for a booking of ``value``; see :func:`book`."""
     p = s.positions[slot]
@@ -77,7 +79,7 @@ def apply_booking(s: Arrays, slot: int, qty: int, value: int, closing_value: int
     add_cash(s, p.pool, cash_change)
 
 
-@njit(cache=True)
+@kernel
 def book(s: Arrays, slot: int, qty: int, value: int, closing_value: int) -> None:
     """Book a signed quantity at a signed value to a position.
 
@@ -93,7 +95,7 @@ def book(s: Arrays, slot: int, qty: int, value: int, closing_value: int) -> None
         touch(s, slot)
 
 
-@njit(cache=True)
+@kernel
 def value_at_price(s: Arrays, slot: int, qty: int, price: int) -> int:
     """Return the signed value of a quantity at an execution price of the position's market."""
     m = s.markets[s.positions[slot].market]
@@ -104,7 +106,7 @@ def value_at_price(s: Arrays, slot: int, qty: int, price: int) -> int:
     return signed_value(qty, magnitude, m.inverse != 0)
 
 
-@njit(cache=True)
+@kernel
 def value_at_mark_or(s: Arrays, slot: int, qty: int, price: int) -> int:
     """Return the signed value of a quantity at the market's mark or, before its first mark, at ``price``."""
     market = s.positions[slot].market
@@ -118,7 +120,7 @@ def value_at_mark_or(s: Arrays, slot: int, qty: int, price: int) -> int:
     return signed_value(qty, magnitude, m.inverse != 0)
 
 
-@njit(cache=True)
+@kernel
 def closing_part(s: Arrays, slot: int, qty: int, price: int) -> int:
     """Return ``V`` of the part of a booking that closes a position which flips, else 0."""
     size = s.positions[slot].size
@@ -127,24 +129,24 @@ def closing_part(s: Arrays, slot: int, qty: int, price: int) -> int:
     return 0
 
 
-@njit(cache=True)
+@kernel
 def trade_with(s: Arrays, slot: int, qty: int, value: int, price: int) -> None:
     """Book a fill at its price; ``value`` is that of the match, so that both sides book the same."""
     if qty != 0:
         book(s, slot, qty, value, closing_part(s, slot, qty, price))
 
 
-@njit(cache=True)
+@kernel
 def charge_fee(s: Arrays, pool: int, ledger: int, fee: int) -> None:
     """Move a fee (or, negative, a rebate) from a pool to @fees of the same ledger."""
     if fee != 0:
         add_cash(s, pool, -fee)
-        add_cash(s, s.fees_pool[ledger], fee)
+        add_cash(s, s.ledgers[ledger].fees_pool, fee)
 
 
-@njit(cache=True)
+@kernel
 def continue_chain(
-    s: Arrays, slot: int, is_new: bool, ts: int, seq: int, start: int, price: int, breaks: Array
+    s: Arrays, slot: int, is_new: bool, seq: int, start: int, price: int, breaks: Array
 ) -> None:
     """Hold a position against the ``start_position`` of its next fill.
 
@@ -157,13 +159,13 @@ def continue_chain(
         s.counters[CHAINED] += 1
     if difference == 0:
         return
-    unseen = s.markets[p.market].unseen
+    unseen = i64(s.markets[p.market].unseen)
     if is_new:
         s.counters[OPENED] += 1
         p.entry_unknown = 1
     else:
         record = breaks[s.counters[BREAKS]]
-        record.ts = ts
+        record.ts = s.counters[STEP_TS]
         record.seq = seq
         record.expected = p.recorded_size
         record.found = start
@@ -186,7 +188,7 @@ def continue_chain(
     book(s, unseen, -difference, -value, part)
 
 
-@njit(cache=True)
+@kernel
 def clipped(s: Arrays, slot: int, qty: int, price: int) -> int:
     """Return how much of a recorded fill a diverged position takes (design section 6, ``clip``).
 
@@ -211,7 +213,7 @@ def clipped(s: Arrays, slot: int, qty: int, price: int) -> int:
     whole = taken + sign * increasing
     cash, reserve, size, cost = s.pools[pool].cash, s.pools[pool].reserve, p.size, p.cost
     apply_booking(s, slot, whole, value_at_price(s, slot, whole, price), closing_part(s, slot, whole, price))
-    stands = not is_valued(s, pool) or slack(s, pool) >= s.margin[0]
+    stands = not is_valued(s, pool) or slack(s, pool) >= s.counters[LEAST_SLACK]
     s.pools[pool].cash = cash
     s.pools[pool].reserve = reserve
     s.positions[slot].size = size
@@ -222,7 +224,7 @@ def clipped(s: Arrays, slot: int, qty: int, price: int) -> int:
     return taken
 
 
-@njit(cache=True)
+@kernel
 def book_fill(
     s: Arrays,
     slot: int,
@@ -263,7 +265,7 @@ def book_fill(
     pool.turnover = min(pool.turnover + abs(value), BOUND)
 
 
-@njit(cache=True)
+@kernel
 def pay_funding(s: Arrays, market: int, rate: int) -> None:
     """Let the positions of a market pay or receive funding at its mark; longs pay if the rate is positive."""
     m = s.markets[market]
@@ -285,7 +287,7 @@ def pay_funding(s: Arrays, market: int, rate: int) -> None:
         add_cash(s, m.funding_pool, amount)
 
 
-@njit(cache=True)
+@kernel
 def book_takeover(s: Arrays, slots: Array, values: Array, takers: Array) -> None:
     """Hand whole positions over at given values.
 
@@ -306,4 +308,3 @@ def book_takeover(s: Arrays, slots: Array, values: Array, takers: Array) -> None
             if value < 0:
                 part = -part
         book(s, takers[i], size, value, part)
-

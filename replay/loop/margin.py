@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, contract_value, muldiv, signed_value
+from replay.kernels import kernel
 from replay.loop.state import CELL_OVERFLOW, FAULT, FAULT_MARKET, FAULT_POOL, Arrays
 from replay.units import BOUND, RATE_SCALE
 
@@ -19,7 +19,7 @@ WORST = -BOUND
 """Stands for a value below every slack: a position whose value leaves its cell at some price."""
 
 
-@njit(cache=True)
+@kernel
 def fault(s: Arrays, code: int, pool: int, market: int) -> None:
     """Note the first fault of a kernel; the loop stops at the row that caused it."""
     if s.counters[FAULT] == 0:
@@ -28,23 +28,23 @@ def fault(s: Arrays, code: int, pool: int, market: int) -> None:
         s.counters[FAULT_MARKET] = market
 
 
-@njit(cache=True)
+@kernel
 def notional_at(s: Arrays, size: int, market: int, mark: int) -> int:
     """Return ``|V(size, mark)|`` in atoms, or OVERFLOW."""
     m = s.markets[market]
     return contract_value(size, mark, m.mark_num, m.mark_den, m.inverse != 0)
 
 
-@njit(cache=True)
+@kernel
 def maintenance_of(s: Arrays, market: int, notional: int) -> int:
     """Return the maintenance margin of a notional: rate of its tier, rounded up, less the deduction."""
-    tier = s.tier_first[market + 1] - 1
-    while tier > s.tier_first[market] and s.tier_from[tier] > notional:
+    tier = s.markets[market].end_tier - 1
+    while tier > s.markets[market].first_tier and s.tiers[tier].start > notional:
         tier -= 1
-    return muldiv(notional, s.tier_rate[tier], _RATE_ONE, CEIL) - s.tier_deduction[tier]
+    return muldiv(notional, s.tiers[tier].rate, _RATE_ONE, CEIL) - s.tiers[tier].deduction
 
 
-@njit(cache=True)
+@kernel
 def term(s: Arrays, slot: int, mark: int) -> int:
     """Return a position's part of the slack at a mark: ``V - cost - maintenance``, or WORST on overflow."""
     p = s.positions[slot]
@@ -57,7 +57,7 @@ def term(s: Arrays, slot: int, mark: int) -> int:
     return value - p.cost - maintenance_of(s, p.market, notional)
 
 
-@njit(cache=True)
+@kernel
 def is_valued(s: Arrays, pool: int) -> bool:
     """Tell whether every market the pool has a position in has a mark."""
     slot = s.pools[pool].first
@@ -69,7 +69,7 @@ def is_valued(s: Arrays, pool: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def slack(s: Arrays, pool: int) -> int:
     """Return equity less maintenance of a valued pool at the current marks."""
     total = s.pools[pool].cash
@@ -82,7 +82,7 @@ def slack(s: Arrays, pool: int) -> int:
     return total
 
 
-@njit(cache=True)
+@kernel
 def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
     """Return equity, maintenance and notional of a valued pool at the current marks, in atoms."""
     equity = s.pools[pool].cash
@@ -103,7 +103,7 @@ def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
     return equity, maintenance, total
 
 
-@njit(cache=True)
+@kernel
 def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: Array) -> int:
     """Split the equity of a pool over its positions in proportion to maintenance; value each at bankruptcy.
 

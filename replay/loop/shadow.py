@@ -107,7 +107,12 @@ class ShadowAudit:
             reports.setdefault(
                 (ts, account, market),
                 _Recorded(
-                    liquidation, len(legs[liquidation]), _known(notional), _known(equity), _known(mark), bool(cross)
+                    liquidation,
+                    len(legs[liquidation]),
+                    _known(notional),
+                    _known(equity),
+                    _known(mark),
+                    bool(cross),
                 ),
             )
         return reports
@@ -183,7 +188,13 @@ class ShadowAudit:
         return row
 
     def _cause(
-        self, report: _Recorded, market: int, size: int, at_recorded_mark: int | None, maintenance: int, shadow: Any
+        self,
+        report: _Recorded,
+        market: int,
+        size: int,
+        at_recorded_mark: int | None,
+        maintenance: int,
+        shadow: Any,
     ) -> str:
         """Say why the rules see no breach where the tape recorded one."""
         if not report.cross:
@@ -232,7 +243,7 @@ class ShadowAudit:
         }
 
     def _engagements(self, audit: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the engagements that the rules would have seen on the recorded day, one per step and market."""
+        """Return the engagements the rules see on the recorded day, one per step and market."""
         if self._rules_decide:
             return []
         groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from replay.exact import conversion
+from replay.kernels import i64, kernel
 from replay.tape.read import Market
 from replay.tape.schema import Grade, Payoff, PriceKind
 
@@ -76,6 +76,8 @@ MARKET = np.dtype(
         ("spot", "u1"),
         ("has_mark", "u1"),
         ("fills_set_mark", "u1"),
+        ("first_tier", "i4"),  # its maintenance tiers are tiers[first_tier:end_tier]
+        ("end_tier", "i4"),
     ],
     align=True,
 )
@@ -99,6 +101,7 @@ SHADOW = np.dtype(
         ("liquidated_ts", "i8"),
         ("pool", "i4"),
         ("position", "i4"),
+        ("next", "i4"),  # next record of the same pool and step
         ("kind", "u1"),
         ("valued", "u1"),  # 0: a market of the pool has no mark yet, equity is not known
     ],
@@ -106,15 +109,50 @@ SHADOW = np.dtype(
 )
 """What the replay held of a position just before the recorded forced fills of a step."""
 
+LEDGER = np.dtype(
+    [
+        ("external", "i8"),  # flows since the host last drained them
+        ("fees_pool", "i4"),
+        ("unexplained_pool", "i4"),
+    ],
+    align=True,
+)
+TIER = np.dtype([("start", "i8"), ("rate", "i8"), ("deduction", "i8")], align=True)
+CELL = np.dtype([("key", "i8"), ("slot", "i8")], align=True)
+HEAP = np.dtype([("start", "i8"), ("room", "i8"), ("size", "i8")], align=True)
+ENTRY = np.dtype([("key", "i8"), ("position", "i8")], align=True)
 BREAK = np.dtype(
     [("ts", "i8"), ("seq", "i8"), ("expected", "i8"), ("found", "i8"), ("account", "i4"), ("market", "i4")],
     align=True,
 )
 
 # Slots of Arrays.counters.
-(POOLS, POSITIONS, DIRTY, SHADOWS, BREAKS, BREACHES, WATCHING, ANCHORING, PENDING, STEP_TS, STEPS, OPENED, CLIPPED,
- DROPPED, FAULT, FAULT_POOL, FAULT_MARKET, FULL_HEAP, RECHECKS, SPOT_ROWS, CHAINED, UNMARKED) = range(22)  # fmt: skip
-COUNTERS = 22
+(
+    POOLS,
+    POSITIONS,
+    DIRTY,
+    SHADOWS,
+    BREAKS,
+    BREACHES,
+    WATCHING,
+    ANCHORING,
+    PENDING,
+    STEP_TS,
+    STEPS,
+    OPENED,
+    CLIPPED,
+    DROPPED,
+    FAULT,
+    FAULT_POOL,
+    FAULT_MARKET,
+    FULL_HEAP,
+    RECHECKS,
+    SPOT_ROWS,
+    CHAINED,
+    UNMARKED,
+    LEAST_SLACK,
+    COUNTERS,
+) = range(24)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -129,49 +167,38 @@ class Arrays(NamedTuple):
     positions: Array
     markets: Array
     counters: Array  # int64[COUNTERS]
-    external: Array  # int64[ledgers]: flows since the host last drained them
-    fees_pool: Array  # int32[ledgers]
-    unexplained_pool: Array  # int32[ledgers]
-    pool_keys: Array  # open addressing tables, -1 is free
-    pool_slots: Array
-    position_keys: Array
-    position_slots: Array
+    ledgers: Array
+    pool_table: Array  # open addressing, key -1 is free
+    position_table: Array
     dirty: Array  # int32: pools to re-check at the end of the step
     breaches: Array  # int32: pools found in breach, ascending
-    shadow_of: Array  # int32[positions]: last shadow record of a position
-    tier_first: Array
-    tier_from: Array
-    tier_rate: Array
-    tier_deduction: Array
-    margin: Array  # int64[1]: least slack that is no breach (0 strict, 1 where equality is a breach)
-    heap_key: Array
-    heap_position: Array
-    heap_start: Array  # int64[2*markets+1]; heap 2m of market m wakes on falls, 2m+1 on rises
-    heap_size: Array  # int64[2*markets]
+    tiers: Array
+    heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
+    entries: Array  # of all heaps
 
 
-@njit(cache=True)
-def _probe(keys: Array, key: int) -> int:
+@kernel
+def _probe(table: Array, key: int) -> int:
     """Return the index of a key in an open-addressing table, or of the free cell where it belongs."""
-    mask = len(keys) - 1
+    mask = len(table) - 1
     hashed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    index = np.int64(hashed >> np.uint64(20)) & mask
-    while keys[index] != -1 and keys[index] != key:
+    index = i64(hashed >> np.uint64(20)) & mask
+    while table[index].key != -1 and table[index].key != key:
         index = (index + 1) & mask
     return index
 
 
-@njit(cache=True)
+@kernel
 def pool_of(s: Arrays, account: int, ledger: int, market: int, grade: int) -> int:
     """Return the pool of an account in a ledger (``market`` -1) or isolated in a market, making it if new."""
-    key = (np.int64(account) << 32) | (np.int64(ledger) << 20) | np.int64(market + 1)
-    index = _probe(s.pool_keys, key)
-    if s.pool_keys[index] == key:
-        return np.int64(s.pool_slots[index])
+    key = (i64(account) << 32) | (i64(ledger) << 20) | i64(market + 1)
+    cell = s.pool_table[_probe(s.pool_table, key)]
+    if cell.key == key:
+        return cell.slot
     pool = s.counters[POOLS]
     s.counters[POOLS] += 1
-    s.pool_keys[index] = key
-    s.pool_slots[index] = pool
+    cell.key = key
+    cell.slot = pool
     record = s.pools[pool]
     record.account = account
     record.ledger = ledger
@@ -184,26 +211,25 @@ def pool_of(s: Arrays, account: int, ledger: int, market: int, grade: int) -> in
     return pool
 
 
-@njit(cache=True)
+@kernel
 def position_of(s: Arrays, account: int, market: int, mode: int, grade: int) -> tuple[int, bool]:
     """Return the position slot of an account in a market and mode, and whether it is new."""
-    key = (np.int64(account) << 21) | (np.int64(market) << 1) | np.int64(mode)
-    index = _probe(s.position_keys, key)
-    if s.position_keys[index] == key:
-        return np.int64(s.position_slots[index]), False
+    key = (i64(account) << 21) | (i64(market) << 1) | i64(mode)
+    cell = s.position_table[_probe(s.position_table, key)]
+    if cell.key == key:
+        return cell.slot, False
     slot = s.counters[POSITIONS]
     s.counters[POSITIONS] += 1
-    s.position_keys[index] = key
-    s.position_slots[index] = slot
+    cell.key = key
+    cell.slot = slot
     isolated_market = market if mode == 1 else -1
-    pool = pool_of(s, account, s.markets[market].ledger, isolated_market, grade)
+    pool = pool_of(s, account, i64(s.markets[market].ledger), isolated_market, grade)
     record = s.positions[slot]
     record.pool = pool
     record.market = market
     record.mode = mode
     record.next = s.pools[pool].first
     s.pools[pool].first = slot
-    s.shadow_of[slot] = -1
     return slot, True
 
 
@@ -256,31 +282,28 @@ class State:
         counters = np.zeros(COUNTERS, np.int64)
         counters[WATCHING] = watching
         counters[ANCHORING] = anchoring
-        heaps = 2 * len(markets)
+        counters[LEAST_SLACK] = 1 if plan.breach_at_equal else 0
+        records["first_tier"] = plan.tier_first[:-1]
+        records["end_tier"] = plan.tier_first[1:]
+        tiers = np.zeros(len(plan.tier_from), TIER)
+        tiers["start"], tiers["rate"], tiers["deduction"] = (
+            plan.tier_from,
+            plan.tier_rate,
+            plan.tier_deduction,
+        )
         self.arrays = Arrays(
             pools=np.zeros(0, POOL),
             positions=np.zeros(0, POSITION),
             markets=records,
             counters=counters,
-            external=np.zeros(len(ledgers), np.int64),
-            fees_pool=np.full(len(ledgers), -1, np.int32),
-            unexplained_pool=np.full(len(ledgers), -1, np.int32),
-            pool_keys=np.full(16, -1, np.int64),
-            pool_slots=np.zeros(16, np.int32),
-            position_keys=np.full(16, -1, np.int64),
-            position_slots=np.zeros(16, np.int32),
+            ledgers=np.zeros(len(ledgers), LEDGER),
+            pool_table=_empty_table(16),
+            position_table=_empty_table(16),
             dirty=np.zeros(0, np.int32),
             breaches=np.zeros(0, np.int32),
-            shadow_of=np.zeros(0, np.int32),
-            tier_first=np.ascontiguousarray(plan.tier_first, np.int64),
-            tier_from=np.ascontiguousarray(plan.tier_from, np.int64),
-            tier_rate=np.ascontiguousarray(plan.tier_rate, np.int64),
-            tier_deduction=np.ascontiguousarray(plan.tier_deduction, np.int64),
-            margin=np.array([1 if plan.breach_at_equal else 0], np.int64),
-            heap_key=np.zeros(heaps, np.int64),
-            heap_position=np.zeros(heaps, np.int32),
-            heap_start=np.arange(heaps + 1, dtype=np.int64),
-            heap_size=np.zeros(heaps, np.int64),
+            tiers=tiers,
+            heaps=np.zeros(2 * len(markets), HEAP),
+            entries=np.zeros(0, ENTRY),
         )
         self.external_flow = [0] * len(ledgers)
         self._add_pseudo_accounts()
@@ -308,8 +331,8 @@ class State:
 
     def _add_pseudo_accounts(self) -> None:
         for ledger in range(len(self.ledgers)):
-            self.arrays.fees_pool[ledger] = self.pseudo_pool("@fees", ledger)
-            self.arrays.unexplained_pool[ledger] = self.pseudo_pool("@unexplained", ledger)
+            self.arrays.ledgers[ledger]["fees_pool"] = self.pseudo_pool("@fees", ledger)
+            self.arrays.ledgers[ledger]["unexplained_pool"] = self.pseudo_pool("@unexplained", ledger)
         for market in self.markets:
             if market.payoff == Payoff.SPOT:
                 continue
@@ -333,40 +356,34 @@ class State:
                 dirty=_grown(arrays.dirty, size),
                 breaches=_grown(arrays.breaches, size),
             )
-        if 2 * need > len(arrays.pool_keys):
-            keys, slots = _rehashed(arrays.pool_keys, arrays.pool_slots, _power_of_two(2 * need))
-            self.arrays = arrays._replace(pool_keys=keys, pool_slots=slots)
+        if 2 * need > len(arrays.pool_table):
+            self.arrays = arrays._replace(pool_table=_rehashed(arrays.pool_table, 2 * need))
 
     def _reserve_positions(self, need: int) -> None:
         arrays = self.arrays
         if need > len(arrays.positions):
             size = _power_of_two(need)
-            self.arrays = arrays = arrays._replace(
-                positions=_grown(arrays.positions, size), shadow_of=_grown(arrays.shadow_of, size)
-            )
-        if 2 * need > len(arrays.position_keys):
-            keys, slots = _rehashed(arrays.position_keys, arrays.position_slots, _power_of_two(2 * need))
-            self.arrays = arrays._replace(position_keys=keys, position_slots=slots)
+            self.arrays = arrays = arrays._replace(positions=_grown(arrays.positions, size))
+        if 2 * need > len(arrays.position_table):
+            self.arrays = arrays._replace(position_table=_rehashed(arrays.position_table, 2 * need))
 
     def grow_heap(self, heap: int) -> None:
         """Double the room of one wake-up heap."""
-        arrays = self.arrays
-        sizes = np.diff(arrays.heap_start)
-        sizes[heap] = max(16, 2 * sizes[heap])
-        start = np.concatenate(([0], np.cumsum(sizes)))
-        key = np.zeros(start[-1], np.int64)
-        position = np.zeros(start[-1], np.int32)
-        for h, (new, old, used) in enumerate(zip(start, arrays.heap_start, arrays.heap_size, strict=False)):
-            key[new : new + used] = arrays.heap_key[old : old + used]
-            position[new : new + used] = arrays.heap_position[old : old + used]
-            del h
-        self.arrays = arrays._replace(heap_key=key, heap_position=position, heap_start=start)
+        old, entries = self.arrays.heaps, self.arrays.entries
+        heaps = old.copy()
+        heaps["room"][heap] = max(16, 2 * old["room"][heap])
+        heaps["start"] = np.cumsum(heaps["room"]) - heaps["room"]
+        moved = np.zeros(int(heaps["room"].sum()), ENTRY)
+        for before, after in zip(old, heaps, strict=True):
+            used = entries[before["start"] : before["start"] + before["size"]]
+            moved[after["start"] : after["start"] + after["size"]] = used
+        self.arrays = self.arrays._replace(heaps=heaps, entries=moved)
 
     def drain_external(self) -> None:
         """Move the flows booked by compiled code into Python integers, which cannot overflow."""
-        for ledger, amount in enumerate(self.arrays.external.tolist()):
+        for ledger, amount in enumerate(self.arrays.ledgers["external"].tolist()):
             self.external_flow[ledger] += amount
-        self.arrays.external[:] = 0
+        self.arrays.ledgers["external"] = 0
 
     @property
     def pools(self) -> Array:
@@ -379,9 +396,9 @@ class State:
         return self.arrays.positions[: self.arrays.counters[POSITIONS]]
 
 
-def mark_sources(kind_rows: dict[tuple[int, int], int], markets: Sequence[Market], *, anchoring: bool) -> tuple[
-    list[int], list[bool]
-]:
+def mark_sources(
+    kind_rows: dict[tuple[int, int], int], markets: Sequence[Market], *, anchoring: bool
+) -> tuple[list[int], list[bool]]:
     """Choose what sets each market's mark, from the counts of rows per (market, kind).
 
     ``mark`` rows if the tape has them, else ``last`` rows, else trades; prices printed with forced
@@ -412,17 +429,22 @@ def _grown(array: Array, size: int) -> Array:
     return grown
 
 
-@njit(cache=True)
-def _fill_table(keys: Array, slots: Array, new_keys: Array, new_slots: Array) -> None:
-    for i in range(len(keys)):
-        if keys[i] != -1:
-            index = _probe(new_keys, keys[i])
-            new_keys[index] = keys[i]
-            new_slots[index] = slots[i]
+def _empty_table(size: int) -> Array:
+    table = np.zeros(size, CELL)
+    table["key"] = -1
+    return table
 
 
-def _rehashed(keys: Array, slots: Array, size: int) -> tuple[Array, Array]:
-    new_keys = np.full(size, -1, np.int64)
-    new_slots = np.zeros(size, np.int32)
-    _fill_table(keys, slots, new_keys, new_slots)
-    return new_keys, new_slots
+@kernel
+def _move_cells(table: Array, larger: Array) -> None:
+    for cell in table:
+        if cell.key != -1:
+            place = larger[_probe(larger, cell.key)]
+            place.key = cell.key
+            place.slot = cell.slot
+
+
+def _rehashed(table: Array, need: int) -> Array:
+    larger = _empty_table(_power_of_two(need))
+    _move_cells(table, larger)
+    return larger

@@ -2,10 +2,10 @@
 
 A pool's slack is ``S = cash + sum f_m(P_m)`` with ``f = V - cost - maintenance`` of each position. Each
 position holds a band ``[lo, hi]`` of marks and ``floor <= min f`` over it; the pool holds
-``reserve = cash + sum floor``. While the reserve is not negative (or, where equality is a breach, not below
-one atom) and every mark is inside its band, ``S >= reserve >= 0``: no breach. A mark that leaves a band, or a booking that makes the reserve negative,
-makes the pool dirty, and dirty pools are judged exactly at the end of the step. How bands are chosen
-changes the cost of watching, never its result.
+``reserve = cash + sum floor``. While the reserve is not negative (where equality is a breach: not below one
+atom) and every mark is inside its band, ``S >= reserve >= 0``: no breach. A mark that leaves a band, or a
+booking that makes the reserve negative, makes the pool dirty, and dirty pools are judged exactly at the end
+of the step. How bands are chosen changes the cost of watching, never its result.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from replay.kernels import i64, kernel
 from replay.loop.margin import WORST, is_valued, notional_at, slack, term
 from replay.loop.state import (
+    ANCHORING,
     BREACHES,
     DIRTY,
     FULL_HEAP,
+    LEAST_SLACK,
     POSITIONS,
     RECHECKS,
     STEP_TS,
@@ -34,18 +36,23 @@ _UNKNOWN = int(Grade.UNKNOWN)
 _HIGHEST_MARK = 1 << 61
 
 
-@njit(cache=True)
+@kernel
 def soil(s: Arrays, pool: int) -> None:
-    """Note a pool to be judged at the end of the step."""
+    """Note a pool to be judged at the end of the step.
+
+    In an anchored run the equity of a pool counts as known only in a step in which it was anchored.
+    """
     p = s.pools[pool]
     if p.dirty or p.special or p.grade == _UNKNOWN:
+        return
+    if s.counters[ANCHORING] and p.anchor_ts != s.counters[STEP_TS]:
         return
     p.dirty = 1
     s.dirty[s.counters[DIRTY]] = pool
     s.counters[DIRTY] += 1
 
 
-@njit(cache=True)
+@kernel
 def _first_mark_reaching(s: Arrays, slot: int, notional: int, low: int, high: int) -> int:
     """Return the first mark in ``(low, high]`` at which the notional has crossed a tier's edge.
 
@@ -63,7 +70,7 @@ def _first_mark_reaching(s: Arrays, slot: int, notional: int, low: int, high: in
     return high
 
 
-@njit(cache=True)
+@kernel
 def floor_on(s: Arrays, slot: int, low: int, high: int) -> int:
     """Return the least ``f`` of a position over the marks ``[low, high]``.
 
@@ -71,20 +78,20 @@ def floor_on(s: Arrays, slot: int, low: int, high: int) -> int:
     """
     least = min(term(s, slot, low), term(s, slot, high))
     p = s.positions[slot]
-    first, last = s.tier_first[p.market], s.tier_first[p.market + 1]
+    first, last = s.markets[p.market].first_tier, s.markets[p.market].end_tier
     if p.size == 0 or last - first <= 1 or least == WORST:
         return least
     at_low, at_high = notional_at(s, p.size, p.market, low), notional_at(s, p.size, p.market, high)
     smaller, larger = min(at_low, at_high), max(at_low, at_high)
     for tier in range(first + 1, last):
-        edge = s.tier_from[tier]
+        edge = s.tiers[tier].start
         if smaller < edge <= larger:
             mark = _first_mark_reaching(s, slot, edge, low, high)
             least = min(least, min(term(s, slot, mark - 1), term(s, slot, mark)))
     return least
 
 
-@njit(cache=True)
+@kernel
 def _void(s: Arrays, slot: int) -> None:
     p = s.positions[slot]
     s.pools[p.pool].reserve -= p.floor
@@ -93,7 +100,7 @@ def _void(s: Arrays, slot: int) -> None:
     p.hi = 0
 
 
-@njit(cache=True)
+@kernel
 def touch(s: Arrays, slot: int) -> None:
     """Bring the certificate up to date after a booking changed a position's size or cost."""
     p = s.positions[slot]
@@ -102,7 +109,7 @@ def touch(s: Arrays, slot: int) -> None:
         return
     if p.size == 0:
         _void(s, slot)
-        if pool.reserve < s.margin[0]:
+        if pool.reserve < s.counters[LEAST_SLACK]:
             soil(s, p.pool)
         return
     mark = s.markets[p.market].mark
@@ -116,11 +123,11 @@ def touch(s: Arrays, slot: int) -> None:
         return
     pool.reserve += floor - p.floor
     p.floor = floor
-    if pool.reserve < s.margin[0]:
+    if pool.reserve < s.counters[LEAST_SLACK]:
         soil(s, p.pool)
 
 
-@njit(cache=True)
+@kernel
 def _is_live(s: Arrays, heap: int, key: int, slot: int) -> bool:
     p = s.positions[slot]
     if p.hi == 0 or p.size == 0:
@@ -128,84 +135,86 @@ def _is_live(s: Arrays, heap: int, key: int, slot: int) -> bool:
     return p.hi == key if heap & 1 else -p.lo == key
 
 
-@njit(cache=True)
-def _sift_down(keys: Array, slots: Array, start: int, size: int, index: int) -> None:
+@kernel
+def _sift_down(entries: Array, start: int, size: int, index: int) -> None:
     while True:
         child = 2 * index + 1
         if child >= size:
             return
-        if child + 1 < size and keys[start + child + 1] < keys[start + child]:
+        if child + 1 < size and entries[start + child + 1].key < entries[start + child].key:
             child += 1
-        if keys[start + index] <= keys[start + child]:
+        upper, lower = entries[start + index], entries[start + child]
+        if upper.key <= lower.key:
             return
-        keys[start + index], keys[start + child] = keys[start + child], keys[start + index]
-        slots[start + index], slots[start + child] = slots[start + child], slots[start + index]
+        key, position = upper.key, upper.position
+        upper.key, upper.position = lower.key, lower.position
+        lower.key, lower.position = key, position
         index = child
 
 
-@njit(cache=True)
+@kernel
 def _push(s: Arrays, heap: int, key: int, slot: int) -> None:
-    start = s.heap_start[heap]
-    index = s.heap_size[heap]
-    s.heap_size[heap] += 1
+    start = s.heaps[heap].start
+    index = s.heaps[heap].size
+    s.heaps[heap].size += 1
     while index > 0:
         parent = (index - 1) // 2
-        if s.heap_key[start + parent] <= key:
+        if s.entries[start + parent].key <= key:
             break
-        s.heap_key[start + index] = s.heap_key[start + parent]
-        s.heap_position[start + index] = s.heap_position[start + parent]
+        s.entries[start + index].key = s.entries[start + parent].key
+        s.entries[start + index].position = s.entries[start + parent].position
         index = parent
-    s.heap_key[start + index] = key
-    s.heap_position[start + index] = slot
+    s.entries[start + index].key = key
+    s.entries[start + index].position = slot
 
 
-@njit(cache=True)
+@kernel
 def _pop(s: Arrays, heap: int) -> None:
-    start = s.heap_start[heap]
-    s.heap_size[heap] -= 1
-    last = s.heap_size[heap]
-    s.heap_key[start] = s.heap_key[start + last]
-    s.heap_position[start] = s.heap_position[start + last]
-    _sift_down(s.heap_key, s.heap_position, start, last, 0)
+    start = s.heaps[heap].start
+    s.heaps[heap].size -= 1
+    last = s.heaps[heap].size
+    s.entries[start].key = s.entries[start + last].key
+    s.entries[start].position = s.entries[start + last].position
+    _sift_down(s.entries, start, last, 0)
 
 
-@njit(cache=True)
+@kernel
 def _has_room(s: Arrays, heap: int) -> bool:
     """Make room for one more entry by dropping stale ones; False if the host must grow the heap."""
-    start = s.heap_start[heap]
-    room = s.heap_start[heap + 1] - start
-    if s.heap_size[heap] < room:
+    start = s.heaps[heap].start
+    room = s.heaps[heap].room
+    if s.heaps[heap].size < room:
         return True
     kept = 0
-    for i in range(s.heap_size[heap]):
-        key, slot = s.heap_key[start + i], s.heap_position[start + i]
+    for i in range(s.heaps[heap].size):
+        key, slot = s.entries[start + i].key, s.entries[start + i].position
         if _is_live(s, heap, key, slot):
-            s.heap_key[start + kept] = key
-            s.heap_position[start + kept] = slot
+            s.entries[start + kept].key = key
+            s.entries[start + kept].position = slot
             kept += 1
-    s.heap_size[heap] = kept
+    s.heaps[heap].size = kept
     for index in range(kept // 2 - 1, -1, -1):
-        _sift_down(s.heap_key, s.heap_position, start, kept, index)
+        _sift_down(s.entries, start, kept, index)
     return 2 * kept < room
 
 
-@njit(cache=True)
+@kernel
 def wake(s: Arrays, market: int) -> None:
     """Void the bands that the market's mark has left and make their pools dirty."""
     mark = s.markets[market].mark
     for side in range(2):
         heap = 2 * market + side
         threshold = mark if side == 1 else -mark
-        start = s.heap_start[heap]
-        while s.heap_size[heap] > 0 and s.heap_key[start] < threshold:
-            key, slot = s.heap_key[start], np.int64(s.heap_position[start])
+        start = s.heaps[heap].start
+        while s.heaps[heap].size > 0 and s.entries[start].key < threshold:
+            key, slot = s.entries[start].key, i64(s.entries[start].position)
             _pop(s, heap)
             if _is_live(s, heap, key, slot):
                 _void(s, slot)
                 soil(s, s.positions[slot].pool)
 
 
-@njit(cache=True)
+@kernel
 def soil_holders(s: Arrays, market: int) -> None:
     """Make every holder of a market dirty: its first mark, or a rule that changed for the whole market."""
     for slot in range(s.counters[POSITIONS]):
@@ -213,7 +222,7 @@ def soil_holders(s: Arrays, market: int) -> None:
             soil(s, s.positions[slot].pool)
 
 
-@njit(cache=True)
+@kernel
 def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
     """Give a position the widest band round the mark, by halving steps, over which ``f >= target``."""
     p = s.positions[slot]
@@ -234,7 +243,7 @@ def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
     p.floor = floor_on(s, slot, low, high)
 
 
-@njit(cache=True)
+@kernel
 def _rearm(s: Arrays, pool: int, margin: int) -> None:
     """Give a pool with slack ``margin`` >= 0 a new certificate; half of the slack stays in reserve."""
     open_positions = 0
@@ -256,7 +265,7 @@ def _rearm(s: Arrays, pool: int, margin: int) -> None:
     s.pools[pool].reserve = reserve
 
 
-@njit(cache=True)
+@kernel
 def _heaps_have_room(s: Arrays, pool: int) -> bool:
     slot = s.pools[pool].first
     while slot >= 0:
@@ -270,7 +279,7 @@ def _heaps_have_room(s: Arrays, pool: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def judge(s: Arrays) -> bool:
     """Judge the dirty pools exactly, ascending; breaches go to ``s.breaches``, the others are re-armed.
 
@@ -292,7 +301,7 @@ def judge(s: Arrays) -> bool:
             done += 1
             continue
         margin = slack(s, pool)
-        if margin < s.margin[0]:
+        if margin < s.counters[LEAST_SLACK]:
             s.breaches[s.counters[BREACHES]] = pool
             s.counters[BREACHES] += 1
         else:
@@ -309,7 +318,7 @@ def judge(s: Arrays) -> bool:
     return room
 
 
-@njit(cache=True)
+@kernel
 def _is_flat(s: Arrays, pool: int) -> bool:
     slot = s.pools[pool].first
     while slot >= 0:
@@ -319,7 +328,7 @@ def _is_flat(s: Arrays, pool: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def set_mark(s: Arrays, market: int, mark: int) -> None:
     """Set the mark of a market; ``previous_mark`` is the one at the end of the last step that changed it."""
     m = s.markets[market]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from replay.kernels import kernel
 from replay.loop.margin import bankruptcy_values, valuation
 from replay.loop.state import Arrays, State
 
@@ -50,7 +50,7 @@ class ForcedBatch:
         return np.abs(self.size) - self.absorbed
 
 
-@njit(cache=True)
+@kernel
 def _open_positions(s: Arrays, pools: Array) -> int:
     count = 0
     for pool in pools:
@@ -61,7 +61,7 @@ def _open_positions(s: Arrays, pools: Array) -> int:
     return count
 
 
-@njit(cache=True)
+@kernel
 def _forced_orders(s: Arrays, pools: Array, rows: int) -> tuple[Array, Array, Array, Array, Array]:
     pool_of_row = np.empty(rows, np.int64)
     position = np.empty(rows, np.int64)
@@ -114,8 +114,8 @@ def take_over(batch: ForcedBatch, state: State, absorber: str) -> None:
         absorber: Pseudo account of the fund or vault.
     """
     state.reserve(len(batch.pool))
-    taker_of = {int(market): state.pseudo_position(absorber, int(market)) for market in np.unique(batch.market)}
+    taker_of = {
+        int(market): state.pseudo_position(absorber, int(market)) for market in np.unique(batch.market)
+    }
     batch.absorber = np.array([taker_of[int(market)] for market in batch.market], np.int64)
     batch.absorbed = np.abs(batch.size)
-
-

@@ -193,12 +193,14 @@ def _assumptions(
     sentences += [f"marks: {sentence}" for sentence in _mark_sentences(outcome, anchoring=anchoring)]
     if outcome.balanced_markets:
         sentences.append(
-            f"books: opening sizes of {outcome.balanced_markets} markets do not sum to zero; @unseen holds the rest"
+            f"books: opening sizes of {outcome.balanced_markets} markets do not sum to zero; "
+            "@unseen holds the rest"
         )
-    if int(outcome.state.arrays.counters[OPENED]):
+    opened = int(outcome.state.arrays.counters[OPENED])
+    if opened:
         sentences.append(
-            f"books: {int(outcome.state.arrays.counters[OPENED]):,} positions that began before the tape were opened "
-            "from start_position at the mark (before the first mark: at the fill's price), balanced by @unseen"
+            f"books: {opened:,} positions that began before the tape were opened from start_position at the "
+            "mark (before the first mark: at the fill's price), balanced by @unseen"
         )
     if anchoring:
         sentences.append(
@@ -207,8 +209,8 @@ def _assumptions(
         )
     if anchoring and rules_decide:
         sentences.append(
-            "equity: a pool's equity counts as known only in the step in which it is anchored; the rules judge no "
-            "pool at any other time"
+            "equity: a pool's equity counts as known only in the step in which it is anchored; the rules "
+            "judge no pool at any other time"
         )
     if rules_decide:
         sentences.append(
@@ -216,8 +218,8 @@ def _assumptions(
             "understates stress, one that forces less overstates it"
         )
         sentences.append(
-            "divergence: once a replayed position differs from the recorded one, recorded fills reduce it at most "
-            "to zero and increase it only while the pool stands above maintenance; @book takes the rest"
+            "divergence: once a replayed position differs from the recorded one, recorded fills reduce it at "
+            "most to zero and increase it only while the pool stands above maintenance; @book takes the rest"
         )
     return sentences
 

@@ -1,1 +1,1 @@
-"""Tapes: the canonical Parquet form of a recorded day. ``schema`` names the columns, ``write`` and ``read`` move them."""
+"""Tapes: the canonical Parquet form of a recorded day; ``schema`` names the columns."""

@@ -78,7 +78,7 @@ class Prices(NamedTuple):
 
 
 class Liquidations(NamedTuple):
-    """Rows of ``liquidations``; int64 nulls are :data:`NONE`, ``market`` -1; ``cross`` 1 if recorded as cross."""
+    """Rows of ``liquidations``; nulls are :data:`NONE`, of ``market`` -1; ``cross`` 1 if recorded so."""
 
     ts: Ints
     liquidation: Ints
@@ -135,8 +135,8 @@ _COLUMNS: dict[str, tuple[type[Any], str]] = {
     ),
     "fills": (
         Fills,
-        f"ts, seq, market, account, qty, price, fee, fee_ledger, kind, paired, coalesce(victim, -1)::INTEGER, "
-        f"coalesce(start_position, {NONE}), mode",
+        "ts, seq, market, account, qty, price, fee, fee_ledger, kind, paired, "
+        f"coalesce(victim, -1)::INTEGER, coalesce(start_position, {NONE}), mode",
     ),
 }
 
@@ -199,7 +199,9 @@ class _Stream:
             except (duckdb.Error, pa.ArrowException, OSError) as failure:
                 raise _damaged(self._tape, self._table, failure) from failure
             if batch.num_rows:
-                if batch.num_columns != len(self._rows_type._fields) or any(c.null_count for c in batch.columns):
+                if batch.num_columns != len(self._rows_type._fields) or any(
+                    c.null_count for c in batch.columns
+                ):
                     raise TapeError(
                         f"table `{self._table}` has nulls where the format allows none",
                         file=self._tape.path,
@@ -281,7 +283,9 @@ class Tape:
                         raise TapeError("is missing", file=whole, mend=mend)
                     if whole.stat().st_size != file["bytes"]:
                         raise TapeError(
-                            f"has {whole.stat().st_size} bytes, {MANIFEST} says {file['bytes']}", file=whole, mend=mend
+                            f"has {whole.stat().st_size} bytes, {MANIFEST} says {file['bytes']}",
+                            file=whole,
+                            mend=mend,
                         )
             return cls(path, manifest)
         except (KeyError, TypeError, ValueError, pa.ArrowException) as failure:

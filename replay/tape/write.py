@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -156,7 +157,7 @@ class TapeWriter:
         tick: tuple[int, int] | None = None,
         lot: tuple[int, int] | None = None,
     ) -> int:
-        """Return the id of a market, declaring it on first sight; ``tick`` and ``lot`` as (mantissa, digits)."""
+        """Return the id of a market, declaring it on first sight; steps as (mantissa, digits)."""
         known = self._markets.get(name)
         if known is not None:
             return known
@@ -256,7 +257,9 @@ class TapeWriter:
             spec.scales["mark_scale"] = max(spec.scales["mark_scale"], spec.scales["price_scale"])
             worst = max(spec.scales.values())
             if worst > MAX_SCALE:
-                raise SourceError(f"market {spec.name} has numbers of {worst} decimals, {MAX_SCALE} are supported")
+                raise SourceError(
+                    f"market {spec.name} has numbers of {worst} decimals, {MAX_SCALE} are supported"
+                )
         tables: dict[str, Any] = {}
         self._write_dimensions(tables)
         for name, table in TABLES.items():
@@ -266,7 +269,9 @@ class TapeWriter:
             if table.event:
                 tables[name] = self._write_events(stage_or_none)
             else:
-                whole = pa.Table.from_batches(map(self._scaler(stage_or_none), stage_or_none.batches()), table.arrow())
+                whole = pa.Table.from_batches(
+                    map(self._scaler(stage_or_none), stage_or_none.batches()), table.arrow()
+                )
                 tables[name] = self._entry([self._write_file(name, f"{name}.parquet", whole)])
             stage_or_none.path.unlink()
         event_stages = [s for n, s in self._stages.items() if n in EVENT_TABLES and s.first_ts is not None]
@@ -332,7 +337,9 @@ class TapeWriter:
                 array = batch.column(column.name)
                 if column.unit in SCALE_OF:
                     digits = batch.column(f"{column.name}_digits")
-                    array = _scaled(array, digits, batch.column("market"), factors[SCALE_OF[column.unit]], column.name)
+                    array = _scaled(
+                        array, digits, batch.column("market"), factors[SCALE_OF[column.unit]], column.name
+                    )
                 arrays.append(array)
             return pa.record_batch(arrays, schema=schema)
 
@@ -371,7 +378,7 @@ class TapeWriter:
             batch = scale_batch(staged)
             days = batch.column("ts").to_numpy() // _DAY_NS
             cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), batch.num_rows]
-            for start, end in zip(cuts, cuts[1:], strict=False):
+            for start, end in pairwise(cuts):
                 if days[start] != day:
                     close()
                     day = int(days[start])
@@ -420,7 +427,7 @@ def _scaled(
     if np.any(np.abs(values) > (BOUND - 1) // factor):
         worst = int(np.flatnonzero(np.abs(values) > (BOUND - 1) // factor)[0])
         raise SourceError(
-            f"the value {values[worst]}e-{digits[worst].as_py()} does not fit 63 bits at the scale of its market",
+            f"the value {values[worst]}e-{digits[worst].as_py()} does not fit the scale of its market",
             key=column,
         )
     return pc.if_else(valid, pa.array(values * factor), pa.scalar(None, pa.int64()))
@@ -433,9 +440,13 @@ def _parquet_writer(path: Path, table: Table) -> pq.ParquetWriter:
         table.arrow(),
         compression="zstd",
         compression_level=3,
-        use_dictionary=[c.name for c in table.columns if c.type in (pa.int8(), pa.int16(), pa.int32(), pa.string())],
+        use_dictionary=[
+            c.name for c in table.columns if c.type in (pa.int8(), pa.int16(), pa.int32(), pa.string())
+        ],
         column_encoding={name: "DELTA_BINARY_PACKED" for name in names if name in _DELTA},
-        sorting_columns=pq.SortingColumn.from_ordering(table.arrow(), [("ts", "ascending"), ("seq", "ascending")])
+        sorting_columns=pq.SortingColumn.from_ordering(
+            table.arrow(), [("ts", "ascending"), ("seq", "ascending")]
+        )
         if table.event
         else None,
         store_schema=False,

@@ -1,0 +1,59 @@
+"""The one decorator of compiled code: numba, cached on disk under a name made of all compiled sources.
+
+Numba's own cache looks only at the file a function stands in, so a change in what it calls would go unseen.
+Here every version of the compiled sources has a cache folder of its own, outside the installation (which may
+be read-only). The first run of a version compiles, which takes some tens of seconds; later ones load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, SupportsInt, TypeVar
+
+import numba
+import numpy as np
+
+if TYPE_CHECKING:
+
+    def i64(value: SupportsInt) -> int:
+        """Widen an integer, so that compiled code sees one type of it; see below."""
+
+else:
+    i64 = np.int64
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_SOURCES = ("kernels.py", "exact.py", "units.py", "tape/schema.py", "tape/read.py", "loop/*.py")
+
+
+@cache
+def cache_folder() -> Path:
+    """Return where this version's compiled code is kept: below NUMBA_CACHE_DIR or the user's cache."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for pattern in _SOURCES:
+        for path in sorted(package.glob(pattern)):
+            digest.update(path.read_bytes())
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    root = Path(base) if base else Path.home() / ".cache"
+    return root / "perp-replay" / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def is_compiled() -> bool:
+    """Tell whether this version has compiled code on disk, so that a run starts without compiling."""
+    return any(cache_folder().rglob("advance.advance-*.nbc"))
+
+
+def kernel(function: F) -> F:
+    """Compile a function on first use and keep it on disk."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder())
+    try:
+        compiled: F = numba.njit(cache=True, error_model="numpy")(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return compiled
