@@ -1,0 +1,183 @@
+"""Hyperliquid: raw node fills of any day, and the venue's own closed-alpha files of 2023.
+
+This module tells the two forms apart by their content and frames the import; ``hyperliquid_fills`` and
+``hyperliquid_alpha`` read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from replay.errors import SourceError
+from replay.progress import OnProgress
+from replay.sources import Source
+
+
+class Form(NamedTuple):
+    """What a tape of one form of files knows, lacks and assumes, and what its accounts start from."""
+
+    title: str
+    has: tuple[str, ...]
+    lacks: tuple[str, ...]
+    assumes: tuple[str, ...]
+    accounts_start: str
+
+
+FILLS = Form(
+    title="node fills",
+    has=(
+        "both accounts of every match, with role, fee, block and position before the fill",
+        "forced fills by kind (in the book, taken over, auto-deleveraged, settled) and whose position it was",
+        "the mark at which each liquidation was made",
+        "perpetuals of the main venue and of builder dexes, and spot fills set apart",
+    ),
+    lacks=(
+        "cash and equity of accounts",
+        "funding payments, deposits, withdrawals and transfers",
+        "margin mode and leverage of positions",
+        "marks, index and oracle prices except at liquidations",
+        "balances of spot tokens, and sizes of spot fills beyond six decimals",
+        "depth of the order book",
+        "entry prices of positions that were open before the recording",
+        "price tick and size step of markets",
+    ),
+    assumes=(
+        "a fill happened at the time of its block",
+        "`fee` is all an account paid: builder and deployer fees are parts of it",
+        "positions before a fill are printed through binary floating point: beyond 15 significant digits "
+        "they are noise",
+        "a builder dex settles a market in the fee token of the market's first row, USDC if it has none",
+        "a liquidation with an empty method was a takeover if a row of the match reads `Liquidated ...`, "
+        "an order in the book if not",
+        "every position is cross: the margin mode is told only of positions that are taken over, as they are",
+        "spot balances are quoted in USDC",
+    ),
+    accounts_start="unknown",
+)
+ALPHA = Form(
+    title="closed alpha 2023",
+    has=(
+        "fills of every account that was not a market maker, from its first",
+        "deposits and withdrawals",
+        "recorded notional and equity of every liquidated account, and the mark they imply",
+    ),
+    lacks=(
+        "the other side of fills, which was a market maker",
+        "fees and funding payments",
+        "what is left of the margin after a liquidation and who received it",
+        "which positions were isolated before they were liquidated",
+        "moments finer than a second",
+        "marks except those implied by liquidations",
+        "depth of the order book",
+        "price tick and size step of markets",
+    ),
+    assumes=(
+        "accounts start from zero; one that traded before any deposit is of unknown equity",
+        "resting fills that take a position to zero in the second of its account's liquidation are the "
+        "takeover at bankruptcy price",
+        "recorded notional divided by the size taken over is the mark, where the account held nothing else",
+        "every position is cross, also those liquidated as isolated",
+        "rows of one second happened in the order of the file",
+    ),
+    accounts_start="known",
+)
+
+
+class Outcome(NamedTuple):
+    """What reading gave: provenance of each file, counts, and how many rows there were, rejects included."""
+
+    sources: list[dict[str, Any]]
+    counts: dict[str, int]
+    rows: int
+
+
+def load(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    force: bool,
+    rejects: Path | None,
+    on_progress: OnProgress | None,
+) -> dict[str, Any]:
+    """Import node fills or the three files of 2023 as a tape; see :class:`replay.sources.Load`."""
+    from replay.sources._read import Progress
+    from replay.sources._rejects import Rejects
+    from replay.sources.hyperliquid_alpha import read_alpha
+    from replay.sources.hyperliquid_fills import read_blocks
+    from replay.tape.write import TapeWriter
+
+    form = tell_form(inputs)
+    read = read_blocks if form is FILLS else read_alpha
+    progress = Progress(inputs, on_progress)
+    with TapeWriter(out, venue="hyperliquid", importer=f"hyperliquid ({form.title})", force=force) as writer:
+        with Rejects(rejects, inputs=inputs, out=out, force=force) as aside:
+            outcome = read(inputs, writer, aside, progress)
+        aside.check(outcome.rows)
+        if outcome.counts["fills"] == 0:
+            raise SourceError("holds no fills", file=inputs[0])
+        progress.writing()
+        manifest = writer.finish(
+            sources=outcome.sources,
+            lacks=form.lacks,
+            assumptions=form.assumes,
+            counts={**outcome.counts, "rows set aside": aside.count},
+            accounts_start=form.accounts_start,
+        )
+    progress.finished()
+    return manifest
+
+
+def tell_form(inputs: Sequence[Path]) -> Form:
+    """Tell from their first lines which form the files have.
+
+    Raises:
+        SourceError: A form that is not read yet, or files of both forms.
+    """
+    from replay.sources._read import first_line
+
+    forms = [_form_of(first_line(file), file) for file in inputs]
+    for file, form in zip(inputs, forms, strict=True):
+        if form is not forms[0]:
+            raise SourceError(
+                f"is of the form {form.title!r}, but {inputs[0].name} is of the form {forms[0].title!r}",
+                file=file,
+                mend="import them as two tapes",
+            )
+    return forms[0]
+
+
+def _form_of(line: bytes, file: Path) -> Form:
+    start = line.lstrip()
+    if start.startswith(b"["):
+        raise SourceError(
+            "holds a [user, fill] pair a line (`node_fills`), which is not read yet",
+            file=file,
+            row=1,
+            mend="`node_fills_by_block`, from 2025-07-27 on, is read",
+        )
+    if not start.startswith(b"{"):
+        return ALPHA
+    for other in (b"misc_events_by_block", b"node_trades"):
+        if _HALLMARKS[other] in start:
+            raise SourceError(
+                f"is a file of `{other.decode()}`, which is not read yet",
+                file=file,
+                row=1,
+                mend="pass only fills",
+            )
+    return FILLS
+
+
+_HALLMARKS = {b"misc_events_by_block": b'"inner":', b"node_trades": b'"side_info":'}
+
+
+SOURCE = Source(
+    name="hyperliquid",
+    summary="Hyperliquid: node fills by block (JSON lines), or the three CSV files of its closed alpha",
+    has=tuple(f"{form.title}: {text}" for form in (FILLS, ALPHA) for text in form.has),
+    lacks=tuple(f"{form.title}: {text}" for form in (FILLS, ALPHA) for text in form.lacks),
+    assumes=tuple(f"{form.title}: {text}" for form in (FILLS, ALPHA) for text in form.assumes),
+    load=load,
+)

@@ -1,0 +1,239 @@
+"""Understood rows of Hyperliquid node fills onto the tables of a tape: ids, ledgers, liquidations, marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from replay.sources._numbers import round_digits
+from replay.sources.hyperliquid_rows import Rows
+from replay.sources.hyperliquid_words import NET_CHILD_VAULTS, Method, is_spot
+from replay.tape.schema import MAIN_DEX, SPOT_DEX, FillKind, Mode, Payoff, PriceKind, Role
+from replay.tape.write import TapeWriter
+
+_DOLLAR = "USDC"
+_SPOT_DECIMALS = 6
+"""Decimals kept of spot sizes: dust has ten, and trades of billions of tokens must fit 62 bits beside it."""
+
+_FORCED = {
+    FillKind.LIQUIDATION: "liquidation fills",
+    FillKind.BACKSTOP: "backstop fills",
+    FillKind.ADL: "adl fills",
+    FillKind.SETTLEMENT: "settlement fills",
+}
+
+
+class FillsTape:
+    """Gives ids and appends understood rows to the tape's tables; ``counts`` says how many of what.
+
+    Args:
+        writer: The tape being written.
+    """
+
+    def __init__(self, writer: TapeWriter) -> None:
+        self._writer = writer
+        self._liquidations = 0
+        self._settle: dict[str, str] = {}
+        self._marks_of = -1
+        self._marks: set[tuple[int, tuple[int, int]]] = set()
+        self.counts = dict.fromkeys(
+            (
+                "fills",
+                "spot fills",
+                "builder dex fills",
+                "fills without their other row",
+                *_FORCED.values(),
+                "forced fills of an unknown victim",
+                "liquidation rows without a method",
+                "net child vault fills",
+                "maker rebates",
+                "fees rounded",
+                "positions cleaned of float noise",
+                "spot sizes rounded",
+            ),
+            0,
+        )
+
+    def append(self, rows: Rows, ts: npt.NDArray[np.int64], block: npt.NDArray[np.int64]) -> None:
+        """Append the rows of a batch."""
+        if rows.row.size == 0:
+            return
+        markets = self._market_ids(rows)
+        accounts = self._account_ids(rows)
+        market = markets[rows.coin_codes]
+        account = accounts[rows.user_codes]
+        spot = np.array([is_spot(name) for name in rows.coin_names], dtype=np.bool_)[rows.coin_codes]
+        size = round_digits(rows.size, _SPOT_DECIMALS)
+        paired = rows.partner >= 0
+        victims = self._victims(rows)
+        self._writer.append(
+            "fills",
+            {
+                "ts": ts,
+                "block": block,
+                "market": market,
+                "account": account,
+                "qty": np.where(spot, size.mantissa, rows.size.mantissa) * rows.sign,
+                "qty_digits": np.where(spot, size.digits, rows.size.digits),
+                "price": rows.price.mantissa,
+                "price_digits": rows.price.digits,
+                "fee": rows.fee,
+                "fee_ledger": self._fee_ledgers(rows),
+                "role": np.where(rows.crossed, np.int8(Role.TAKER), np.int8(Role.MAKER)),
+                "kind": rows.kind,
+                "match": pa.array(rows.tid, mask=rows.tid == 0),
+                "paired": paired.astype(np.int8),
+                "victim": pa.array(victims, mask=victims < 0),
+                "start_position": pa.array(rows.start.mantissa, mask=spot),
+                "start_position_digits": rows.start.digits,
+                "mode": np.full(market.size, Mode.CROSS, dtype=np.int8),
+            },
+        )
+        self._append_liquidations(rows, ts, market, account, victims, ~spot)
+        self._count(rows, spot, paired, victims)
+        self.counts["spot sizes rounded"] += int(np.count_nonzero(size.rounded & spot))
+
+    def _market_ids(self, rows: Rows) -> npt.NDArray[np.int32]:
+        ids = np.zeros(len(rows.coin_names), dtype=np.int32)
+        for code, row in _first_seen(rows.coin_codes):
+            coin = rows.coin_names[code]
+            token = rows.token_codes[row]
+            dex = _dex_of(coin)
+            known = dex in (MAIN_DEX, SPOT_DEX) or token < 0
+            settle = self._settle.setdefault(coin, _DOLLAR if known else rows.token_names[token])
+            payoff = Payoff.SPOT if dex == SPOT_DEX else Payoff.LINEAR
+            ids[code] = self._writer.market(coin, settle=settle, dex=dex, payoff=payoff)
+        return ids
+
+    def _account_ids(self, rows: Rows) -> npt.NDArray[np.int32]:
+        ids = np.zeros(len(rows.user_names), dtype=np.int32)
+        for code, _row in _first_seen(rows.user_codes):
+            ids[code] = self._writer.account(rows.user_names[code])
+        return ids
+
+    def _fee_ledgers(self, rows: Rows) -> npt.NDArray[np.int16]:
+        """Return the ledger of each fee: its token on the dex of the market."""
+        tokens = len(rows.token_names) + 1
+        key = rows.coin_codes.astype(np.int64) * tokens + rows.token_codes + 1
+        ledgers = np.zeros(len(rows.coin_names) * tokens, dtype=np.int16)
+        for code, row in _first_seen(key):
+            coin = rows.coin_names[rows.coin_codes[row]]
+            token = rows.token_codes[row]
+            currency = rows.token_names[token] if token >= 0 else self._settle[coin]
+            ledgers[code] = self._writer.ledger(_dex_of(coin), currency)
+        found: npt.NDArray[np.int16] = ledgers[key]
+        return found
+
+    def _victims(self, rows: Rows) -> npt.NDArray[np.int32]:
+        victims = np.full(rows.row.size, -1, dtype=np.int32)
+        forced = (rows.kind != FillKind.TRADE) & (rows.kind != FillKind.SETTLEMENT)
+        for row in np.flatnonzero(forced).tolist():
+            victim = rows.victim_of(row)
+            if victim is not None:
+                victims[row] = self._writer.account(victim)
+        return victims
+
+    def _append_liquidations(
+        self,
+        rows: Rows,
+        ts: npt.NDArray[np.int64],
+        market: npt.NDArray[np.int32],
+        account: npt.NDArray[np.int32],
+        victims: npt.NDArray[np.int32],
+        perp: npt.NDArray[np.bool_],
+    ) -> None:
+        """Append the marks of liquidations, and a liquidation for each row of a victim."""
+        marks: list[tuple[int, int, int, int, int]] = []
+        legs: list[dict[str, Any]] = []
+        for row in np.flatnonzero((rows.kind != FillKind.TRADE) & perp).tolist():
+            found = rows.liquidation_of(row)
+            mark = None if found is None else found.mark
+            if mark is not None:
+                self._note_mark(marks, int(ts[row]), int(market[row]), mark)
+            if account[row] == victims[row]:
+                legs.append(self._leg(rows, row, int(ts[row]), int(market[row]), int(account[row])))
+        if marks:
+            moments, markets, mantissas, digits, kinds = zip(*marks, strict=True)
+            self._writer.append(
+                "prices",
+                {"ts": moments, "market": markets, "price": mantissas, "price_digits": digits, "kind": kinds},
+            )
+        if legs:
+            self._writer.append("liquidations", {key: [leg[key] for leg in legs] for key in legs[0]})
+
+    def _note_mark(
+        self, marks: list[tuple[int, int, int, int, int]], ts: int, market: int, mark: tuple[int, int]
+    ) -> None:
+        """Note a mark once per block, market and value."""
+        if ts != self._marks_of:
+            self._marks_of = ts
+            self._marks.clear()
+        if (market, mark) not in self._marks:
+            self._marks.add((market, mark))
+            marks.append((ts, market, *mark, int(PriceKind.EVENT)))
+
+    def _leg(self, rows: Rows, row: int, ts: int, market: int, account: int) -> dict[str, Any]:
+        found = rows.liquidation_of(row)
+        word = rows.dir_of(row).split(" ")
+        mark = None if found is None else found.mark
+        leg = {
+            "ts": ts,
+            "liquidation": self._liquidations,
+            "account": account,
+            "market": market,
+            "qty": int(rows.size.mantissa[row]) * int(rows.sign[row]),
+            "qty_digits": int(rows.size.digits[row]),
+            "price": int(rows.price.mantissa[row]),
+            "price_digits": int(rows.price.digits[row]),
+            "price_kind": "fill",
+            "mode": word[1] if word[0] == "Liquidated" else None,
+            "method": found.method.name.lower()
+            if found and found.method in (Method.MARKET, Method.BACKSTOP)
+            else None,
+            "mark": None if mark is None else mark[0],
+            "mark_digits": None if mark is None else mark[1],
+        }
+        self._liquidations += 1
+        return leg
+
+    def _count(
+        self,
+        rows: Rows,
+        spot: npt.NDArray[np.bool_],
+        paired: npt.NDArray[np.bool_],
+        victims: npt.NDArray[np.int32],
+    ) -> None:
+        builder = np.array([":" in name for name in rows.coin_names], dtype=np.bool_)[rows.coin_codes]
+        forced = (rows.kind != FillKind.TRADE) & (rows.kind != FillKind.SETTLEMENT)
+        found: dict[str, Any] = {
+            "fills": rows.row.size,
+            "spot fills": np.count_nonzero(spot),
+            "builder dex fills": np.count_nonzero(builder & ~spot),
+            "fills without their other row": np.count_nonzero(~paired),
+            **{name: np.count_nonzero(rows.kind == kind) for kind, name in _FORCED.items()},
+            "forced fills of an unknown victim": np.count_nonzero(forced & (victims < 0)),
+            "liquidation rows without a method": sum(
+                liquidation.method == Method.EMPTY for liquidation in rows.liquidations.values()
+            ),
+            "net child vault fills": rows.count_dir(NET_CHILD_VAULTS),
+            "maker rebates": np.count_nonzero(rows.fee < 0),
+            "positions cleaned of float noise": np.count_nonzero(rows.start.rounded & ~spot),
+            "fees rounded": np.count_nonzero(rows.fee_rounded),
+        }
+        for name, count in found.items():
+            self.counts[name] += int(count)
+
+
+def _dex_of(coin: str) -> str:
+    """Return the dex of a coin: ``xyz`` of ``xyz:GOLD``, the spot dex of balances, else the main dex."""
+    return SPOT_DEX if is_spot(coin) else coin.rpartition(":")[0] or MAIN_DEX
+
+
+def _first_seen(codes: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    """Return each code with its first row, in order of appearance."""
+    found, rows = np.unique(codes, return_index=True)
+    order = np.argsort(rows)
+    return list(zip(found[order].tolist(), rows[order].tolist(), strict=True))
