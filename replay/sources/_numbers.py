@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit
 
+from replay.kernels import kernel
 from replay.units import BOUND, MAX_SCALE, MONEY_SCALE, parse_decimal, parse_time
 
 Ints = npt.NDArray[np.int64]
@@ -55,7 +55,7 @@ class Numbers(NamedTuple):
         return Numbers(self.mantissa[rows], self.digits[rows], self.bad[rows], self.rounded[rows])
 
 
-@njit(cache=True)
+@kernel
 def _parse(  # pragma: no cover - compiled
     data: npt.NDArray[np.uint8],
     ends: npt.NDArray[np.int32],

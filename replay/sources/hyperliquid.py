@@ -46,11 +46,11 @@ FILLS = Form(
     assumes=(
         "a fill happened at the time of its block",
         "`fee` is all an account paid: builder and deployer fees are parts of it",
-        "positions before a fill are printed through binary floating point: beyond 15 significant digits "
+        "positions before a fill are printed through binary floating point, and beyond 15 significant digits "
         "they are noise",
         "a builder dex settles a market in the fee token of the market's first row, USDC if it has none",
         "a liquidation with an empty method was a takeover if a row of the match reads `Liquidated ...`, "
-        "an order in the book if not",
+        "else an order in the book",
         "every position is cross: the margin mode is told only of positions that are taken over, as they are",
         "spot balances are quoted in USDC",
     ),
@@ -176,8 +176,8 @@ _HALLMARKS = {b"misc_events_by_block": b'"inner":', b"node_trades": b'"side_info
 SOURCE = Source(
     name="hyperliquid",
     summary="Hyperliquid: node fills by block (JSON lines), or the three CSV files of its closed alpha",
-    has=tuple(f"{form.title}: {text}" for form in (FILLS, ALPHA) for text in form.has),
-    lacks=tuple(f"{form.title}: {text}" for form in (FILLS, ALPHA) for text in form.lacks),
-    assumes=tuple(f"{form.title}: {text}" for form in (FILLS, ALPHA) for text in form.assumes),
+    has=tuple(f"{form.title}: {'; '.join(form.has)}" for form in (FILLS, ALPHA)),
+    lacks=tuple(f"{form.title}: {'; '.join(form.lacks)}" for form in (FILLS, ALPHA)),
+    assumes=tuple(f"{form.title}: {'; '.join(form.assumes)}" for form in (FILLS, ALPHA)),
     load=load,
 )
