@@ -30,7 +30,7 @@ _ZERO = np.uint64(0)
 
 
 @kernel
-def _multiply(a: int, b: int) -> tuple[int, int]:
+def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return the 128-bit product of two uint64 as (high, low)."""
     a_low, a_high = a & _MASK32, a >> _BITS32
     b_low, b_high = b & _MASK32, b >> _BITS32
@@ -42,7 +42,7 @@ def _multiply(a: int, b: int) -> tuple[int, int]:
 
 
 @kernel
-def _divide(high: int, low: int, d: int) -> tuple[int, int]:
+def _divide(high: np.uint64, low: np.uint64, d: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Divide a 128-bit number by ``d`` < 2**63, ``high < d``: Knuth's algorithm D in base 2**32."""
     shift = _ZERO
     while (d << shift) >> np.uint64(63) == _ZERO:

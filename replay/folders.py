@@ -57,7 +57,9 @@ def atomic_folder(
     check_free(target, force=force, error=error)
     if target.exists() and any(target.iterdir()) and not replaceable(target):
         raise error(
-            "exists and holds something else", file=target, mend="--force replaces only folders of the same kind"
+            "exists and holds something else",
+            file=target,
+            mend="--force replaces only folders of the same kind",
         )
     parent = target.parent
     try:
@@ -95,7 +97,9 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_manifest(folder: Path, name: str, *, kind: str, version: int, error: type[ReplayError]) -> dict[str, Any]:
+def read_manifest(
+    folder: Path, name: str, *, kind: str, version: int, error: type[ReplayError]
+) -> dict[str, Any]:
     """Read and check the manifest of a tape or run folder.
 
     Raises:
@@ -106,7 +110,9 @@ def read_manifest(folder: Path, name: str, *, kind: str, version: int, error: ty
         raise error("no such folder", file=folder, mend=article)
     path = folder / name
     if not path.is_file():
-        raise error(f"is not a {kind}, or was only half written: {name} is missing", file=folder, mend=article)
+        raise error(
+            f"is not a {kind}, or was only half written: {name} is missing", file=folder, mend=article
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as failure:

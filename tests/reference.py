@@ -217,7 +217,7 @@ class Position:
 
 @dataclass
 class Facts:
-    """What the books said of a forced position just before its first forced fill of a step."""
+    """What the books said of a forced position just before its first forced fill of a step, and then did."""
 
     ts: int
     account: str
@@ -229,8 +229,14 @@ class Facts:
     equity: int | None
     maintenance: int | None
     notional: int | None
+    bankruptcy_value: int | None
     grade: int
+    judged: bool
     breach: bool
+    filled: int = 0  # by the step's forced fills on the tape
+    filled_value: int = 0
+    size_after: int = 0  # at the end of the step
+    cost_after: int = 0
 
 
 class Takeover(NamedTuple):
@@ -281,11 +287,13 @@ class Books:
     facts: list[Facts] = field(default_factory=list)
     anchors: Counter[int] = field(default_factory=Counter)  # per recorded liquidation
     reasons: Counter[str] = field(default_factory=Counter)  # what happened how often, for the tests' coverage
+    forced_now: dict[PositionKey, Facts] = field(default_factory=dict)
     priced_now: set[int] = field(default_factory=set)  # markets whose mark a price row set in this step
     steps: int = 0
 
     def __post_init__(self) -> None:
         self.published = {row.market for row in self.day.prices if row.kind == PriceKind.MARK}
+        self.quoted = {row.market for row in self.day.prices if row.kind == PriceKind.LAST}
 
     # -- finding
 
@@ -435,6 +443,7 @@ class Books:
                 self.check()
 
     def sets_mark(self, row: Price) -> bool:
+        """Tell whether a price is a mark: published marks if there are any, else last prices, else fills."""
         if row.kind == PriceKind.LAST:
             return row.market not in self.published
         if row.kind == PriceKind.IMPLIED:
@@ -471,7 +480,7 @@ class Books:
             return
         self.match(row, position)
         position.recorded_size += row.qty
-        if row.kind == FillKind.TRADE and row.market not in self.published | self.priced_now:
+        if row.kind == FillKind.TRADE and row.market not in self.published | self.quoted | self.priced_now:
             self.marks[row.market] = row.price * 10 ** (market.mark_scale - market.price_scale)
 
     def follow_start(self, row: Fill, seq: int) -> Position:
@@ -500,32 +509,31 @@ class Books:
         return position
 
     def note_facts(self, row: Fill, position: Position) -> None:
-        for facts in self.facts:
-            if (facts.ts, facts.account, facts.market, facts.mode) == (
-                row.ts,
-                row.account,
-                row.market,
-                row.mode,
-            ):
-                return
-        pool = position.pool
-        marked = self.marked(pool)
-        self.facts.append(
-            Facts(
+        """Keep what the books say before the first forced fill of a step, and sum what is filled."""
+        key = (row.account, row.market, row.mode)
+        if key not in self.forced_now:
+            pool = position.pool
+            marked = self.marked(pool)
+            values = self.bankruptcy_values(pool) if marked else {}
+            self.forced_now[key] = Facts(
                 ts=row.ts,
                 account=row.account,
                 market=row.market,
                 mode=row.mode,
                 size=position.size,
                 cost=position.cost,
-                mark=self.marks.get(row.market),
+                mark=self.marks.get(row.market) if marked else None,
                 equity=self.equity(pool) if marked else None,
                 maintenance=self.maintenance(pool) if marked else None,
                 notional=self.notional(pool) if marked else None,
+                bankruptcy_value=values.get(id(position)),
                 grade=pool.grade,
+                judged=not pool.special and pool.grade < Grade.UNKNOWN and marked,
                 breach=self.in_breach(pool),
             )
-        )
+        market = self.day.markets[row.market]
+        self.forced_now[key].filled += row.qty
+        self.forced_now[key].filled_value += contract_value(market, row.qty, row.price, market.price_scale)
 
     def left_out(self, row: Fill) -> bool:
         """Tell whether the rules' own forced orders stand in for this row."""
@@ -610,33 +618,29 @@ class Books:
         self.reasons = reasons
         return breach
 
+    def bankruptcy_values(self, pool: Pool) -> dict[int, int]:
+        """Return at what value each open position leaves the pool with nothing, by the position's identity.
+
+        The equity of the pool is shared by maintenance; a position goes at its mark less its share.
+        """
+        positions = self.open_positions(pool)
+        shares = split(self.equity(pool), [self.position_maintenance(position) for position in positions])
+        return {id(p): self.value(p) - share for p, share in zip(positions, shares, strict=True)}
+
     def take_over(self, ts: int, pool: Pool) -> None:
         """Let the absorber take every position of a pool at the values that leave it at exactly nothing."""
         self.reasons["takeover"] += 1
         equity, maintenance = self.equity(pool), self.maintenance(pool)
+        values = self.bankruptcy_values(pool)
         positions = self.open_positions(pool)
-        shares = split(equity, [self.position_maintenance(position) for position in positions])
-        for position, share in zip(positions, shares, strict=True):
-            market, mark = self.day.markets[position.market], self.marks[position.market]
-            size, value = position.size, self.value(position) - share
+        for position in positions:
+            market, mode, size, value = position.market, position.mode, position.size, values[id(position)]
+            mark, scale = self.marks[market], self.day.markets[market].mark_scale
             self.takeovers.append(
-                Takeover(
-                    ts,
-                    pool.account,
-                    pool.ledger,
-                    position.market,
-                    position.mode,
-                    size,
-                    value,
-                    equity,
-                    maintenance,
-                    mark,
-                )
+                Takeover(ts, pool.account, pool.ledger, market, mode, size, value, equity, maintenance, mark)
             )
-            self.book(position, -size, -value, mark, market.mark_scale)
-            self.book(
-                self.position(self.rules.absorber, position.market), size, value, mark, market.mark_scale
-            )
+            self.book(position, -size, -value, mark, scale)
+            self.book(self.position(self.rules.absorber, market), size, value, mark, scale)
             self.check()
         assert pool.cash == 0
         assert not any(position.size or position.cost for position in positions)
@@ -672,6 +676,10 @@ class Books:
                 for pool in list(self.pools.values()):
                     if self.in_breach(pool):
                         self.take_over(ts, pool)
+            for key, facts in self.forced_now.items():
+                facts.size_after, facts.cost_after = self.positions[key].size, self.positions[key].cost
+                self.facts.append(facts)
+            self.forced_now = {}
             self.steps += 1
 
 

@@ -7,7 +7,7 @@ accounts hold little cash against large positions, so that a replay under rules 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -302,8 +302,9 @@ class _Maker:
         equity = None if self.chance(0.2) else round(self.notional * 0.05 * (self.rng.random() - 0.3))
         leg = None if self.chance(0.05) else market
         self.day.liquidations.append(Liquidation(ts, self.liquidation, account, leg, words, equity))
-        if self.chance(0.2):  # a second leg of the same liquidation
-            leg = self.pick(range(len(self.day.markets)))
+        others = [other for other in range(len(self.day.markets)) if other != leg]
+        if others and self.chance(0.2):  # a second leg of the same liquidation
+            leg = self.pick(others)
             self.day.liquidations.append(Liquidation(ts, self.liquidation, account, leg, words, equity))
         self.liquidation += 1
 
@@ -443,12 +444,39 @@ def random_rules(seed: int, day: Day) -> Rules:
 # --- days as tapes -----------------------------------------------------------------------------------
 
 
+def account_names(day: Day) -> list[str]:
+    """Return the accounts of a tape in order of their ids: those of fills first, then pseudo accounts."""
+    return list(dict.fromkeys([*day.accounts, *(row.account for row in day.opening_cash)]))
+
+
+def tape_rows(day: Day) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of a day as rows with the columns of the tape's schema, accounts by id."""
+    ids: dict[str | None, int | None] = {None: None}
+    ids.update((name, index) for index, name in enumerate(account_names(day)))
+
+    def rows(table: Sequence[Any], **more: Any) -> list[dict[str, Any]]:
+        dicts = [row._asdict() | more for row in table]
+        for row in dicts:
+            row.update((name, ids[row[name]]) for name in ("account", "victim") if name in row)
+        return dicts
+
+    return {
+        "accounts": rows(day.opening_cash),
+        "positions": rows(day.opening_positions),
+        "transfers": rows(day.transfers, kind=TransferKind.OTHER),
+        "funding": rows(day.funding),
+        "prices": rows(day.prices),
+        "fills": rows(day.fills, role=Role.UNKNOWN),
+        "liquidations": rows(day.liquidations),
+    }
+
+
 def write_tape(day: Day, path: Path) -> None:
     """Write a day as a tape folder through the public writer."""
     with TapeWriter(path, venue="test", importer="random") as writer:
         for dex, currency in day.ledgers:
             writer.ledger(dex, currency)
-        for name in _names(day):
+        for name in account_names(day):
             writer.account(name)
         for market in day.markets:
             dex, currency = day.ledgers[market.ledger]
@@ -461,90 +489,23 @@ def write_tape(day: Day, path: Path) -> None:
                 tick=(1, market.price_scale),
                 lot=(1, market.qty_scale),
             )
-        for table, columns in _columns(day, writer):
-            if next(iter(columns.values())):
+        for table, rows in tape_rows(day).items():
+            if rows:
+                columns = {name: [row[name] for row in rows] for name in rows[0]}
+                for name in set(columns) & set(DIGITS):
+                    scale = "mark_scale" if table == "prices" else DIGITS[name]
+                    columns[f"{name}_digits"] = [getattr(day.markets[row["market"]], scale) for row in rows]
                 writer.append(table, columns)
         writer.finish(sources=[], lacks=[], assumptions=[], counts={}, accounts_start=day.accounts_start)
 
 
-def _names(day: Day) -> list[str]:
-    """Return the accounts of a day, those of its opening snapshot that are not recorded accounts last."""
-    return list(dict.fromkeys([*day.accounts, *(row.account for row in day.opening_cash)]))
-
-
-def _columns(day: Day, writer: TapeWriter) -> Iterator[tuple[str, dict[str, list[Any]]]]:
-    """Yield the tables of a day as columns, numbers as mantissa and digits."""
-
-    def price_digits(rows: Sequence[Any]) -> list[int]:
-        return [day.markets[row.market].price_scale for row in rows]
-
-    def qty_digits(rows: Sequence[Any]) -> list[int]:
-        return [day.markets[row.market].qty_scale for row in rows]
-
-    def plain(rows: Sequence[Any], *names: str) -> dict[str, list[Any]]:
-        return {name: [getattr(row, name) for row in rows] for name in names}
-
-    def accounts(rows: Sequence[Any]) -> list[int]:
-        return [writer.account(row.account) for row in rows]
-
-    cash, positions = day.opening_cash, day.opening_positions
-    yield "accounts", {"account": accounts(cash), **plain(cash, "ledger", "market", "cash", "grade")}
-    yield (
-        "positions",
-        {
-            "account": accounts(positions),
-            **plain(positions, "market", "mode", "size", "entry_price"),
-            "size_digits": qty_digits(positions),
-            "entry_price_digits": price_digits(positions),
-        },
-    )
-    transfers = day.transfers
-    yield (
-        "transfers",
-        {
-            **plain(transfers, "ts", "ledger", "market", "amount"),
-            "account": accounts(transfers),
-            "kind": [TransferKind.OTHER] * len(transfers),
-        },
-    )
-    yield "funding", plain(day.funding, "ts", "market", "rate")
-    yield (
-        "prices",
-        {
-            **plain(day.prices, "ts", "market", "kind", "price"),
-            "price_digits": [day.markets[row.market].mark_scale for row in day.prices],
-        },
-    )
-    fills = day.fills
-    yield (
-        "fills",
-        {
-            **plain(
-                fills,
-                "ts",
-                "market",
-                "qty",
-                "price",
-                "fee",
-                "fee_ledger",
-                "kind",
-                "paired",
-                "start_position",
-                "mode",
-            ),
-            "account": accounts(fills),
-            "victim": [None if row.victim is None else writer.account(row.victim) for row in fills],
-            "role": [Role.UNKNOWN] * len(fills),
-            "price_digits": price_digits(fills),
-            "qty_digits": qty_digits(fills),
-            "start_position_digits": qty_digits(fills),
-        },
-    )
-    legs = day.liquidations
-    yield (
-        "liquidations",
-        {**plain(legs, "ts", "liquidation", "market", "mode", "equity"), "account": accounts(legs)},
-    )
+DIGITS = {
+    "price": "price_scale",
+    "entry_price": "price_scale",
+    "qty": "qty_scale",
+    "size": "qty_scale",
+    "start_position": "qty_scale",
+}
 
 
 def day_of_tape(tape: Tape) -> Day:

@@ -204,12 +204,16 @@ def test_which_rows_set_the_mark() -> None:
     assert replay(tape, TENTH).marks == {0: 100}
     tape.fills.append(fill(2, "a", -1, 90, kind=FillKind.LIQUIDATION, victim="a"))
     assert replay(tape, TENTH).marks == {0: 100}  # a forced fill sets none
-    tape.prices = [mark(2, 95, kind=PriceKind.LAST), mark(2, 94, kind=PriceKind.ORACLE)]
+    tape.prices = [mark(2, 95, kind=PriceKind.EVENT), mark(2, 94, kind=PriceKind.ORACLE)]
     tape.fills.append(fill(2, "a", 1, 91))
     assert replay(tape, TENTH).marks == {0: 95}  # a price of the step outranks a fill of the step
     tape.prices.append(mark(3, 80, kind=PriceKind.IMPLIED))
     assert replay(tape, TENTH).marks == {0: 95}
     assert replay(tape, TENTH, anchored=True).marks == {0: 80}
+    tape.fills.append(fill(4, "a", 1, 99))
+    assert replay(tape, TENTH).marks == {0: 99}
+    tape.prices.insert(0, mark(1, 101, kind=PriceKind.LAST))
+    assert replay(tape, TENTH).marks == {0: 95}  # where there are last prices, fills set no mark
     tape.prices.insert(0, mark(1, 102))
     assert replay(tape, TENTH).marks == {0: 102}  # one published mark silences last prices and fills
     tape.prices.append(mark(4, 70, kind=PriceKind.EVENT))

@@ -27,11 +27,13 @@ def check(ctx: click.Context, tape: Path) -> None:
     Example:
       replay check out/tape
     """
+    from replay.cli.progress import progress
     from replay.tape.check import check_tape
     from replay.tape.read import open_tape
 
     opened = open_tape(tape)
-    report = check_tape(opened)
+    with progress("checking") as on_progress:
+        report = check_tape(opened, on_progress)
     _print_facts(opened, report)
     click.echo()
     _print_findings(report)

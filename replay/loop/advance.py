@@ -42,7 +42,7 @@ from replay.loop.state import (
 )
 from replay.loop.watch import judge, set_mark, soil
 from replay.tape.read import NONE, Window
-from replay.tape.schema import FillKind
+from replay.tape.schema import FillKind, Grade
 
 Array = npt.NDArray[Any]
 
@@ -52,6 +52,7 @@ DONE, BREACH, HEAP_FULL, FAULTED = range(4)
 BOOK, SKIP, OTHER_SIDE = 0, 1, 2
 
 _NO_TS = (1 << 63) - 1
+_UNKNOWN = int(Grade.UNKNOWN)
 _TRADE = int(FillKind.TRADE)
 _LIQUIDATION = int(FillKind.LIQUIDATION)
 _SETTLEMENT = int(FillKind.SETTLEMENT)
@@ -177,7 +178,9 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
     record.fill_value = value
     record.fill_price = price
     record.liquidated_ts = pool.liquidated_ts
-    record.anchored = pool.anchored if pool.anchor_ts == record.ts else 0
+    is_anchored = pool.anchor_ts == record.ts
+    record.anchored = pool.anchored if is_anchored else 0
+    record.known = pool.special == 0 and (is_anchored or pool.grade != _UNKNOWN)
     record.next = -1
     if first >= 0:
         opening = x.shadows[first]

@@ -125,7 +125,7 @@ class ShadowAudit:
             report = _Recorded(-self._unreported, 1, None, None, None, True)
         valued, size, mark = bool(shadow["valued"]), int(shadow["size"]), int(shadow["mark"])
         equity, maintenance = int(shadow["equity"]), int(shadow["maintenance"])
-        grade = Grade.UNKNOWN if pool["special"] else Grade(int(pool["grade"]))
+        known = bool(shadow["known"])
         at_recorded_mark = None
         if valued and size and report.mark is not None:
             at_recorded_mark = (
@@ -157,19 +157,19 @@ class ShadowAudit:
             "replayed_maintenance": maintenance if valued else None,
             "replayed_notional": int(shadow["notional"]) if valued else None,
             "bankruptcy_value": int(shadow["bankruptcy_value"]) if valued and size else None,
-            "grade": int(grade),
+            "grade": int(pool["grade"]),
             "anchored": int(shadow["anchored"]) or None,
             "size_after": int(shadow["size_after"]),
             "cost_after": int(shadow["cost_after"]),
             "turnover": int(shadow["turnover"]),
         }
-        judged = grade != Grade.UNKNOWN and valued and size != 0
+        judged = known and valued and size != 0
         if judged and breach:
             row["stage"] = self._plan.ladder[0].action
             row["absorbed"] = abs(size)
             row["adl_needed"] = 0
         key = (int(shadow["pool"]), int(shadow["ts"]))
-        if grade == Grade.UNKNOWN or not valued:
+        if not known or not valued:
             row["verdict"] = "unknown equity"
             row["cause"] = "cash of the account is not on the tape" if valued else "a market has no mark yet"
         elif self._rules_decide and key in ruled:

@@ -103,6 +103,7 @@ SHADOW = np.dtype(
         ("position", "i4"),
         ("next", "i4"),  # next record of the same pool and step
         ("kind", "u1"),
+        ("known", "u1"),  # whether the pool's equity is: by its grade, or because it was anchored just now
         ("valued", "u1"),  # 0: a market of the pool has no mark yet, equity is not known
     ],
     align=True,

@@ -40,12 +40,16 @@ _HIGHEST_MARK = 1 << 61
 def soil(s: Arrays, pool: int) -> None:
     """Note a pool to be judged at the end of the step.
 
-    In an anchored run the equity of a pool counts as known only in a step in which it was anchored.
+    In an anchored run the equity of a pool counts as known in the steps in which it was anchored, and only
+    there; in any other run unless its grade is unknown.
     """
     p = s.pools[pool]
-    if p.dirty or p.special or p.grade == _UNKNOWN:
+    if p.dirty or p.special:
         return
-    if s.counters[ANCHORING] and p.anchor_ts != s.counters[STEP_TS]:
+    if s.counters[ANCHORING]:
+        if p.anchor_ts != s.counters[STEP_TS]:
+            return
+    elif p.grade == _UNKNOWN:
         return
     p.dirty = 1
     s.dirty[s.counters[DIRTY]] = pool

@@ -279,9 +279,7 @@ def _encode(values: list[Any], key: str, check: _Check) -> tuple[Codes, list[str
     return encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
 
 
-def _match(
-    codes: Codes, names: list[str], form: Pattern[str], key: str, problem: str, check: _Check
-) -> None:
+def _match(codes: Codes, names: list[str], form: Pattern[str], key: str, problem: str, check: _Check) -> None:
     wrong = np.array([form.fullmatch(name) is None for name in names], dtype=np.bool_)
     if wrong.any():
         check.mark(wrong[codes], key, lambda row: f"{names[codes[row]]!r} {problem}")

@@ -58,8 +58,8 @@ def import_scenario(
                 assumptions=_assumptions(unbalanced),
                 counts={
                     "matches": matches,
-                    "rounded": names.rounded,
-                    "markets_with_unbalanced_opening": len(unbalanced),
+                    "numbers rounded": names.rounded,
+                    "markets of unbalanced opening sizes": len(unbalanced),
                 },
                 accounts_start=day.accounts_start,
             )

@@ -170,8 +170,8 @@ positions = [{ market = "xyz:GOLD", size = 2, entry = 2_000 }]
         (0, 0, Mode.ISOLATED, -15, 20_000),
         (0, 1, Mode.CROSS, 2, 2_000),
     ]
-    assert tape.manifest["counts"]["rounded"] == 1
-    assert tape.manifest["counts"]["markets_with_unbalanced_opening"] == 2
+    assert tape.manifest["counts"]["numbers rounded"] == 1
+    assert tape.manifest["counts"]["markets of unbalanced opening sizes"] == 2
     assert "The opening sizes of BTC sum to -1.5; @unseen holds the opposite." in tape.manifest["assumptions"]
 
 
@@ -557,5 +557,9 @@ def test_the_arithmetic_in_the_comments_of_the_demo() -> None:
 def test_the_demo_tape_is_balanced(tmp_path: Path) -> None:
     import_source("scenario", [DEMO], tmp_path / "t")
     manifest = import_source("scenario", [DEMO], tmp_path / "t", force=True)
-    assert manifest["counts"] == {"matches": 5, "rounded": 0, "markets_with_unbalanced_opening": 0}
+    assert manifest["counts"] == {
+        "matches": 5,
+        "numbers rounded": 0,
+        "markets of unbalanced opening sizes": 0,
+    }
     assert manifest["assumptions"] == ["The day was written by hand; it is no record of a market."]
