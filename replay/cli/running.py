@@ -109,7 +109,7 @@ def run(
     check_free(out, force=force, error=RunError)
     opened = open_tape(tape)
     book = load_rules(rules_name, on=_first_day(opened), overrides=overrides)
-    with progress() as on_progress:
+    with progress("replaying") as on_progress:
         made = make_run(
             opened,
             book,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def engagements(start: int, end: int) -> dict[str, list[object]]:
         "stage": ["adl" for _ in numbers],
         "state": ["start" for _ in numbers],
         "reason": [f"reason {n}" for n in numbers],
-        "measured": [n for n in numbers],
+        "measured": list(numbers),
         "threshold": [-n for n in numbers],
         "shadow": [n % 2 for n in numbers],
     }
@@ -49,7 +50,7 @@ def write(folder: Path, total: int, cuts: list[int]) -> dict[str, dict[str, obje
     folder.mkdir()
     edges = sorted({0, total, *(cut % (total + 1) for cut in cuts)})
     with Journal(folder) as journal:
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             journal.append("breaks", breaks(start, end))
             journal.append("engagements", engagements(start, end))
         return journal.close()
@@ -136,7 +137,7 @@ def test_columns_of_unequal_length_are_refused(tmp_path):
 def test_a_number_that_does_not_fit_its_cell_is_refused(tmp_path, value):
     columns = {name: [given] for name, given in BREAK.items()}
     columns["account"] = value if isinstance(value, np.ndarray) else [value]
-    with Journal(tmp_path) as journal, pytest.raises(RunError, match="breaks.account"):
+    with Journal(tmp_path) as journal, pytest.raises(RunError, match=r"breaks\.account"):
         journal.append("breaks", columns)
 
 

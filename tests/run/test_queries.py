@@ -73,11 +73,28 @@ def test_liquidation_audit_has_one_row_per_recorded_liquidation(run):
         ("2023-02-28T21:10:24Z", LONG, 1),
     ]
     assert list(rows[0]) == [
-        "ts", "account", "market", "leverage_type", "recorded_notional", "recorded_equity", "implied_mark",
-        "fill_price", "replayed_size", "replayed_equity", "bankruptcy_price", "replayed_bankruptcy_price",
-        "diff_bp", "size_after", "cost_after", "fill_qty", "recorded_margin_ratio", "legs", "verdict", "cause",
+        "ts",
+        "account",
+        "market",
+        "leverage_type",
+        "recorded_notional",
+        "recorded_equity",
+        "implied_mark",
+        "fill_price",
+        "replayed_size",
+        "replayed_equity",
+        "bankruptcy_price",
+        "replayed_bankruptcy_price",
+        "diff_bp",
+        "size_after",
+        "cost_after",
+        "fill_qty",
+        "recorded_margin_ratio",
+        "legs",
+        "verdict",
+        "cause",
         "anchored",
-    ]  # fmt: skip
+    ]
 
 
 def test_bankruptcy_price_of_a_linear_position(run):

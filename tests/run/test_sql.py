@@ -74,10 +74,19 @@ def test_dimension_views(run):
     gold = ask(run, "FROM markets WHERE id = 2")
     assert gold == [
         {
-            "id": 2, "market": "xyz:GOLD", "dex": "xyz", "currency": "USDC", "payoff": "linear", "multiplier": 0.1,
-            "price_scale": 2, "mark_scale": 3, "qty_scale": 2, "tick": 0.01, "lot": 0.01,
+            "id": 2,
+            "market": "xyz:GOLD",
+            "dex": "xyz",
+            "currency": "USDC",
+            "payoff": "linear",
+            "multiplier": 0.1,
+            "price_scale": 2,
+            "mark_scale": 3,
+            "qty_scale": 2,
+            "tick": 0.01,
+            "lot": 0.01,
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_the_manifest_is_a_row(run):

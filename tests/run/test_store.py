@@ -86,7 +86,7 @@ def test_a_missing_table(run, name):
 def test_a_cut_file(run):
     whole = run.file("audit").read_bytes()
     run.file("audit").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunError, match="bytes, run.json says"):
+    with pytest.raises(RunError, match=r"bytes, run\.json says"):
         open_run(run.path)
 
 
@@ -99,7 +99,7 @@ def test_a_file_of_the_right_size_that_is_not_parquet(run):
 def test_rows_that_do_not_agree(run):
     tables = run.manifest["tables"]
     change_manifest(run, tables=tables | {"audit": tables["audit"] | {"rows": 99}})
-    with pytest.raises(RunError, match="has 6 rows, run.json says 99"):
+    with pytest.raises(RunError, match=r"has 6 rows, run\.json says 99"):
         open_run(run.path)
 
 
@@ -129,9 +129,12 @@ def test_verify_finds_a_hash_that_was_changed_with_its_file(run):
 
 
 def test_a_failed_run_leaves_nothing_behind(tmp_path):
-    with pytest.raises(RunError, match="stopped"), new_run_folder(tmp_path / "run", force=False) as folder:
+    def stop(folder):
         (folder / "audit.parquet").write_bytes(b"half")
         raise RunError("stopped")
+
+    with pytest.raises(RunError, match="stopped"), new_run_folder(tmp_path / "run", force=False) as folder:
+        stop(folder)
     assert list(tmp_path.iterdir()) == []
 
 
