@@ -18,6 +18,16 @@ Place = tuple[str | int, ...]
 """Where something stands in the file: ``("trades", 3, "price")``, counted from zero."""
 
 _HEADER = re.compile(r"[ \t]*\[\[\s*(\w+)\s*\]\]")
+_SENTENCES = {
+    "tuple_type": "must be a list: [...], or a [[section]] of its own per entry",
+    "too_short": "must not be empty",
+    "too_long": "has more values than {max_length}",
+    "model_type": "must be a table: {{ key = value, ... }}",
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "literal_error": "must be {expected}",
+}
 _SYNTAX = re.compile(r"(.*?) \(at line (\d+), column (\d+)\)", re.DOTALL)
 
 
@@ -84,8 +94,9 @@ def _first_fault(faults: list[ErrorDetails], page: Page) -> SourceError:
     if details["type"] == "missing":
         return page.error("is missing", place, "see docs/scenarios.md for what an entry needs")
     found = details["input"]
-    shown = "" if isinstance(found, dict | list) else f", found {found!r}"
-    return page.error(f"{details['msg'][0].lower()}{details['msg'][1:]}{shown}", place)
+    shown = "" if isinstance(found, dict | list) else f", found {str(found)!r}"
+    sentence = _SENTENCES.get(details["type"], details["msg"])
+    return page.error(sentence.format(**context) + shown, place, "see docs/scenarios.md for its form")
 
 
 def _keys(place: Place) -> list[str]:

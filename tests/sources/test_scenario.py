@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from replay.errors import SourceError, TapeError
 from replay.sources import find_source, import_source
-from replay.sources.scenario_model import parse_offset
+from replay.sources.scenario_model import Scenario, parse_offset
 from replay.tape.read import Tape
 from replay.tape.schema import FillKind, Grade, Mode, Payoff, PriceKind, Role, TransferKind
 from replay.units import parse_time
 from tests.scenario_tape import scenario_tape
 
-DEMO = Path(__file__).parents[2] / "datasets/demo-squeeze/scenario.toml"
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "datasets/demo-squeeze/scenario.toml"
+GUIDE = ROOT / "docs/scenarios.md"
 START = parse_time("2024-03-05T12:00:00Z")
 SECOND = 1_000_000_000
 
@@ -357,7 +361,21 @@ TRANSFER = '[[transfers]]\nat = "+1s"\naccount = "ann"\namount = 1\n'
         ('"ann"\nsell', '"ben"\nsell', "trades[0]", "buyer and seller are the same", None),
         (TRADE, TRADE + 'kind = "adl"\n', "trades[0].victim", "not a side of the match", None),
         (TRADE, TRADE + 'victim = "ann"\n', "trades[0].victim", "a trade has no victim", None),
-        (TRADE, TRADE + 'kind = "adr"\n', "trades[0].kind", "found 'adr'", None),
+        (TRADE, TRADE + 'kind = "adr"\n', "trades[0].kind", "'settlement', found 'adr'", None),
+        (TRADE, TRADE + "taker = 1\n", "trades[0].taker", "must be 'buyer' or 'seller', found '1'", None),
+        ("[[trades]]", "[trades]", "trades", "must be a list", "docs/scenarios.md"),
+        ('"BTC"\nbuyer', "7\nbuyer", "trades[0].market", "must be text in quotes, found '7'", None),
+        ('at = "+1s"\nprice = 100', 'path = ["+1s"]', "marks[0].path[0]", "must be a list", None),
+        ('at = "+1s"\nprice = 100', 'path = [["+1s"]]', "marks[0].path[0][1]", "is missing", None),
+        ('at = "+1s"\nprice = 100', 'path = [["+1s", 1, 2]]', "marks[0].path[0]", "more values than 2", None),
+        ('at = "+1s"\nprice = 100', "path = []", "marks[0].path", "must not be empty", None),
+        (
+            'accounts = [{ name = "ann"',
+            'funding = [3]\naccounts = [{ name = "ann"',
+            "funding[0]",
+            "must be a table: {",
+            None,
+        ),
         ("price = 100\n[[tr", "[[tr", "marks[0]", "has at", "`path`"),
         ("amount = 1\n", "amount = 0\n", "transfers[0].amount", "must not be zero", None),
         ("amount = 1\n", 'amount = 1\nkind = "withdrawal"\n', "transfers[0]", "wrong sign", None),
@@ -472,6 +490,60 @@ def test_a_number_too_fine_for_the_cells_of_its_market_names_the_file(tmp_path: 
     error = refused(tmp_path, text.replace("qty = 1\n", "qty = 100\n"))
     assert error.key == "qty"
     assert "does not fit" in error.problem
+
+
+ODD_VALUES = (
+    *('""', '"x"', "1", "-1", "0", "true", "[]", "{}", "[[]]", "nan", "-inf", "1e400", "1e-400", '"+1s"'),
+    *(
+        "2024-01-01",
+        "2024-01-01T00:00:00.123456789Z",
+        "9" * 30,
+        '"9999-12-31"',
+        '"1969-12-31"',
+        '"+99999999d"',
+    ),
+    *(
+        '[["+1s", 1], ["+2s"]]',
+        '{ account = "ann" }',
+        '"\\u0000"',
+        str(1 << 62),
+        "1e-18",
+        '"ETH"',
+        '"@unseen"',
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_odd_values_give_a_tape_or_one_error(tmp_path: Path, data: st.DataObject) -> None:
+    lines = [line for line in DEMO.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    at = data.draw(st.sampled_from([number for number, line in enumerate(lines) if " = " in line]))
+    lines[at] = f"{lines[at].partition('=')[0]}= {data.draw(st.sampled_from(ODD_VALUES))}"
+    file = tmp_path / "day.toml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    try:
+        import_source("scenario", [file], tmp_path / "tape", force=True)
+    except SourceError as error:
+        assert error.file == str(file)  # noqa: PT017 - either outcome is right
+
+
+def test_the_guide_has_every_key_and_its_example_imports(tmp_path: Path) -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    tape = scenario_tape(tmp_path, text.partition("```toml\n")[2].partition("```")[0])
+    assert (tape.rows("prices"), tape.rows("fills"), tape.rows("positions")) == (3, 2, 2)
+    top, *sections = text.partition("## Top level")[2].split("\n## ")
+    told = {section.partition("`[[")[2].partition("]]`")[0]: section for section in sections}
+    lists = {"markets", "accounts", "funds", "marks", "trades", "fills", "transfers", "funding"}
+    lists |= {"liquidations", "depth"}
+    assert set(told) == lists
+    for key, field in Scenario.model_fields.items():
+        if key not in lists:
+            assert f"`{key}`" in top
+            continue
+        entry = field.annotation.__args__[0]  # type: ignore[union-attr]
+        for name, inner in entry.model_fields.items():
+            assert f"`{inner.alias or name}`" in told[key] or f"`{name} = " in told[key], f"{key}.{name}"
 
 
 def test_one_file_and_no_rejects(tmp_path: Path) -> None:
