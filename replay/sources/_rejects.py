@@ -20,7 +20,7 @@ class Rejects:
     Without a path the first such row is raised as the error of the import. With one, each is written to
     it as a JSON line of ``file``, ``line``, ``reason`` and ``text``; a row that is only a part of a line
     also has ``item``, its place in the line from 0, and its own text. The file stays if the import fails
-    because of what is in it; an import without such rows leaves it empty.
+    after a row was set aside; an import without such rows leaves it empty.
 
     Args:
         path: The rejects file, or ``None``.
@@ -54,25 +54,22 @@ class Rejects:
             )
 
     def __enter__(self) -> Self:
+        if self._path is not None:
+            try:
+                self._stream = self._path.open("w", encoding="utf-8")
+            except OSError as failure:
+                raise SourceError(
+                    f"cannot be written: {failure.strerror}", file=self._path, key="--rejects"
+                ) from failure
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._path is not None:
-            self._open(self._path)
-        if self._stream is not None:
+        if self._path is not None and self._stream is not None:
             self._stream.close()
-
-    def _open(self, path: Path) -> IO[str]:
-        if self._stream is None:
-            try:
-                self._stream = path.open("w", encoding="utf-8")
-            except OSError as failure:
-                raise SourceError(
-                    f"cannot be written: {failure.strerror}", file=path, key="--rejects"
-                ) from failure
-        return self._stream
+            if kind is not None and self.count == 0:
+                self._path.unlink(missing_ok=True)
 
     def add(
         self,
@@ -97,8 +94,8 @@ class Rejects:
         Raises:
             SourceError: There is no rejects file, or it cannot be written.
         """
-        place = reason if item is None else f"{reason} (row {item + 1} of the line)"
-        if self._path is None:
+        if self._stream is None:
+            place = reason if item is None else f"{reason} (row {item + 1} of the line)"
             raise SourceError(
                 place,
                 file=file,
@@ -111,7 +108,7 @@ class Rejects:
             record["item"] = item
         record["reason"] = f"{key}: {reason}" if key else reason
         record["text"] = text
-        self._open(self._path).write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
         self.count += 1
 
     def check(self, rows: int) -> None:

@@ -96,7 +96,10 @@ class _Block(NamedTuple):
         Raises:
             ValueError: The line is not a block; the text says why.
         """
-        block = orjson.loads(line)
+        try:
+            block = orjson.loads(line)
+        except orjson.JSONDecodeError as failure:
+            raise ValueError(f"is not JSON: {failure.msg} at column {failure.colno}") from failure
         if type(block) is not dict:
             raise ValueError("is not a JSON object")
         for key in _FIELDS:
