@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("tape", type=click.Path(path_type=Path))
 @click.pass_context
 def check(ctx: click.Context, tape: Path) -> None:
-    r"""Check TAPE: files, order, gaps, matches, chains of positions, depth; exit with 1 if there are errors.
+    """Check TAPE: files, order, gaps, matches, chains of positions, depth; exit with 1 if there are errors.
 
     An error would make a replay wrong or impossible. A warning is a hole or a contradiction with which a
     replay copes and which it lists. A note is worth knowing.
@@ -26,7 +26,7 @@ def check(ctx: click.Context, tape: Path) -> None:
     \b
     Example:
       replay check out/tape
-    """
+    """  # noqa: D301 - click reads the escape
     from replay.cli.progress import progress
     from replay.tape.check import check_tape
     from replay.tape.read import open_tape

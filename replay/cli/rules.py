@@ -16,22 +16,22 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 @click.group(name="rules", context_settings=_HELP)
 def rules() -> None:
-    r"""Show and check the rules of exchanges.
+    """Show and check the rules of exchanges.
 
     \b
     Example:
       replay rules list
-    """
+    """  # noqa: D301 - click reads the escape
 
 
 @rules.command("list", context_settings=_HELP)
 def list_command() -> None:
-    r"""List the rule files that come with the program.
+    """List the rule files that come with the program.
 
     \b
     Example:
       replay rules list
-    """
+    """  # noqa: D301 - click reads the escape
     from rich.table import Table
 
     from replay.rules import list_rules
@@ -56,13 +56,13 @@ def list_command() -> None:
     help="text explains each value; toml is the file with its sources; json is what it resolves to.",
 )
 def show_command(name: str, output: str) -> None:
-    r"""Show the rules NAME: a venue, venue@version, or the path of a TOML file.
+    """Show the rules NAME: a venue, venue@version, or the path of a TOML file.
 
     \b
     Examples:
       replay rules show hyperliquid@2023-02
       replay rules show hyperliquid@2023-02 --format toml > mine.toml
-    """
+    """  # noqa: D301 - click reads the escape
     from replay.rules import load_rules
 
     book = load_rules(name)
@@ -80,12 +80,12 @@ def show_command(name: str, output: str) -> None:
 @rules.command("check", context_settings=_HELP)
 @click.argument("file", type=click.Path())
 def check_command(file: str) -> None:
-    r"""Check the rule file FILE and say what it resolves to; exit with 1 if it is not valid.
+    """Check the rule file FILE and say what it resolves to; exit with 1 if it is not valid.
 
     \b
     Example:
       replay rules check mine.toml
-    """
+    """  # noqa: D301 - click reads the escape
     from pathlib import Path
 
     from replay.rules import compile_rules, load_file

@@ -205,6 +205,8 @@ class ShadowAudit:
             return "equity differs from the recorded one: flows or marks that are not on the tape"
         others = maintenance - self._maintenance(market, size, int(shadow["mark"]))
         there = others + self._maintenance(market, size, report.mark)
+        if report.equity - there >= int(self._plan.breach_at_equal):
+            return "rules: the recorded equity is not below their maintenance"
         if at_recorded_mark - there < int(self._plan.breach_at_equal):
             return "mark: a breach at the recorded mark, none at the replay's"
         return "equity: the tape lacks flows that the venue booked (fees, funding, ...)"
