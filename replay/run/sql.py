@@ -57,8 +57,9 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     """Return a fresh in-memory connection with the views of a run.
 
     Views: every table of the run (decoded; as stored in schema ``raw``), ``markets``, ``accounts``,
-    ``ledgers``, and ``run``, one row with what the manifest says. It uses one thread, so that the same
-    question gets the same answer to the last digit.
+    ``ledgers``, ``recorded_liquidations`` (the audit, one row per liquidation), ``run`` (one row with what
+    the manifest says) and ``assumptions``. It uses one thread, so that the same question gets the same
+    answer to the last digit.
     """
     connection = duckdb.connect(":memory:")
     connection.execute("CREATE SCHEMA raw")
@@ -79,7 +80,7 @@ def query(run: Run, statement: str) -> Result:
 
     Args:
         run: The run.
-        statement: One SELECT (also WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW).
+        statement: One SELECT (also WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW), or the name of a query.
 
     Returns:
         The rows; they are computed while they are read.
@@ -87,6 +88,7 @@ def query(run: Run, statement: str) -> Result:
     Raises:
         RunError: The SQL is wrong (also while reading rows), or is anything but one reading statement.
     """
+    statement = {named.name: named.text for named in list_queries()}.get(statement, statement)
     connection = connect(run)
     try:
         statements = connection.extract_statements(statement)
@@ -216,3 +218,8 @@ def _describe(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
     columns.append("?::JSON AS manifest")
     parameters.append(json.dumps(manifest))
     connection.execute(f"CREATE TABLE run AS SELECT {', '.join(columns)}", parameters)
+    connection.execute(
+        "CREATE TABLE assumptions AS SELECT generate_subscripts(a, 1) AS n, unnest(a) AS assumption "
+        "FROM (SELECT ?::VARCHAR[] AS a)",
+        [manifest["assumptions"]],
+    )

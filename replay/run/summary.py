@@ -16,6 +16,12 @@ from replay.run.sql import connect
 from replay.run.store import Run
 from replay.units import ATOM, MONEY_SCALE, format_time, format_units
 
+_BEARERS = ("fund", "vault", "socialised", "bad_debt")
+"""Who pays a shortfall: columns of `liquidations` that add up to it."""
+
+_STATED = {"rules": "of the rules", "tape": "of the tape"}
+"""Kinds of assumptions that rules and tape state themselves; a summary only counts them."""
+
 _LISTED = 5
 """Currencies, ledgers or markets named in one line; the tables have all of them."""
 
@@ -61,18 +67,17 @@ def summarise(run: Run) -> Summary:
         breaks = run.rows("breaks")
         if breaks:
             facts.append(
-                Line("breaks", f"{_count(breaks, 'start position')} not as the fills before left it")
+                Line("breaks", f"{_count(breaks, 'start position')} that earlier fills do not explain")
             )
         judged = run.rows("audit") > 0
     finally:
         connection.close()
-    assumptions = [Line("assumed", sentence) for sentence in run.manifest["assumptions"]]
     return Summary(
         title=f"{run.manifest['tape']['name']} under {run.manifest['rules']['name']}",
         facts=tuple(facts),
         small_print=(
             Line("coverage", _coverage(run.manifest["coverage"])),
-            *assumptions,
+            *_assumptions(run),
             *_effort(run.manifest),
         ),
         commands=_commands(run, judged=judged),
@@ -80,10 +85,11 @@ def summarise(run: Run) -> Summary:
 
 
 def money(atoms: int, currency: str) -> str:
-    """Write an amount for reading: to the cent, or to four significant digits where that says more."""
-    if atoms == 0:
-        return f"0 {currency}"
-    digits = min(MONEY_SCALE, max(2, 4 - len(str(abs(atoms))) + MONEY_SCALE))
+    """Write an amount for reading: to the cent, below one to four significant digits."""
+    if abs(atoms) >= ATOM or atoms == 0:
+        digits = 2
+    else:
+        digits = min(MONEY_SCALE, 4 - len(str(abs(atoms))) + MONEY_SCALE)
     return f"{atoms / ATOM:,.{digits}f} {currency}"
 
 
@@ -108,12 +114,11 @@ def _moneys(connection: duckdb.DuckDBPyConnection, expression: str, source: str)
 
 
 def _switches(switches: Mapping[str, Any]) -> str:
-    parts = [f"{switches.get('liquidations')} liquidations", f"{switches.get('execution')} execution"]
-    if switches.get("anchor_equity"):
-        parts.append(f"equity anchored to the {switches['anchor_equity']} one")
-    if switches.get("until") is not None:
-        parts.append(f"until {format_time(int(switches['until']))}")
-    return ", ".join(parts)
+    """Return the switches as they would be typed."""
+    chosen = {name: value for name, value in switches.items() if value is not None}
+    if "until" in chosen:
+        chosen["until"] = format_time(int(chosen["until"]))
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
 
 
 def _span(manifest: Mapping[str, Any]) -> str:
@@ -184,10 +189,14 @@ def _by_the_rules(connection: duckdb.DuckDBPyConnection) -> list[Line]:
         )
         if row[key]
     ]
-    for name in ("surplus", "shortfall", "fund", "vault", "socialised", "bad_debt"):
-        amount = _moneys(connection, name, "raw.liquidations")
-        if amount:
-            taken.append(f"{name.replace('_', ' ')} {amount}")
+    sums = {
+        name: _moneys(connection, name, "raw.liquidations") for name in ("surplus", "shortfall", *_BEARERS)
+    }
+    borne = [f"{name.replace('_', ' ')} {sums[name]}" for name in _BEARERS if sums[name]]
+    if sums["surplus"]:
+        taken.append(f"surplus {sums['surplus']}")
+    if sums["shortfall"]:
+        taken.append(f"shortfall {sums['shortfall']} ({', '.join(borne)})")
     if taken:
         lines.append(Line("waterfall", ", ".join(taken)))
     return lines
@@ -252,6 +261,22 @@ def _coverage(coverage: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         parts.append(f"{grade} equity: {_listed([_count(entry['pools'], 'pool'), *shares])}")
     return "; ".join(parts) or "no pools"
+
+
+def _assumptions(run: Run) -> list[Line]:
+    """Name what this run had to assume, and count what rules and tape say they assume."""
+    lines, stated = [], dict.fromkeys(_STATED, 0)
+    for sentence in run.manifest["assumptions"]:
+        kind = sentence.partition(": ")[0]
+        if kind in stated:
+            stated[kind] += 1
+        else:
+            lines.append(Line("assumed", sentence))
+    counts = [f"{number} {_STATED[kind]}" for kind, number in stated.items() if number]
+    if counts:
+        path = shlex.quote(str(run.path))
+        lines.append(Line("assumed", f'also {" and ".join(counts)}: replay sql {path} "FROM assumptions"'))
+    return lines
 
 
 def _effort(manifest: Mapping[str, Any]) -> list[Line]:

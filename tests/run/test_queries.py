@@ -51,6 +51,10 @@ def test_the_queries_are_listed_with_what_they_answer():
         assert 20 < len(item.summary) < 110
 
 
+def test_a_query_may_be_asked_for_by_name(run):
+    assert query(run, "chain-breaks").table().equals(query(run, find_query("chain-breaks").text).table())
+
+
 def test_an_unknown_query_names_the_known_ones():
     with pytest.raises(RunError, match="named queries are chain-breaks, engagements"):
         find_query("audit")
