@@ -21,8 +21,8 @@ install: $(STAMP)
 $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("replay needs Python 3.11 or later; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(STAMP)
@@ -50,7 +50,7 @@ types: $(STAMP)
 
 # Pins are chosen anew from pyproject.toml; `uv` has to be installed for it.
 pins:
-	echo 'hatchling>=1.27' | uv pip compile pyproject.toml - --group dev --universal --python-version 3.11 \
+	printf 'hatchling>=1.27\neditables\n' | uv pip compile pyproject.toml - --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make pins' \
 		--upgrade --quiet --output-file requirements/dev.txt
 
