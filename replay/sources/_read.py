@@ -37,6 +37,8 @@ _MAGIC = (
     (b"PAR1", "Parquet"),
 )
 _SUPPORTED = ("lz4", "gzip")
+_CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r")
+"""Bytes that text does not have."""
 
 
 def expand_paths(paths: Sequence[Path]) -> list[Path]:
@@ -162,7 +164,7 @@ class Lines:
             raise SourceError("is empty", file=self.path)
         form = next((form for magic, form in _MAGIC if head.startswith(magic)), None)
         if form is None:
-            if b"\x00" in head or not _is_text(head):
+            if _CONTROL & set(head):
                 raise SourceError(
                     "is neither text nor a compression that is known",
                     file=self.path,
@@ -221,15 +223,6 @@ class Lines:
             "bytes": self._counted.count,
             "sha256": self._counted.hash.hexdigest(),
         }
-
-
-def _is_text(head: bytes) -> bool:
-    """Tell whether the first bytes of a file are UTF-8, the last character perhaps cut."""
-    try:
-        head.decode()
-    except UnicodeDecodeError as failure:
-        return failure.start > len(head) - 4 and failure.reason == "unexpected end of data"
-    return True
 
 
 def first_line(path: Path) -> bytes:

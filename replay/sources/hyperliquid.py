@@ -159,18 +159,15 @@ def _form_of(line: bytes, file: Path) -> Form:
         )
     if not start.startswith(b"{"):
         return ALPHA
-    for other in (b"misc_events_by_block", b"node_trades"):
-        if _HALLMARKS[other] in start:
+    for hallmark, kind in _OTHER_LINES.items():
+        if hallmark in start:
             raise SourceError(
-                f"is a file of `{other.decode()}`, which is not read yet",
-                file=file,
-                row=1,
-                mend="pass only fills",
+                f"holds `{kind}`, which is not read yet", file=file, row=1, mend="pass only fills"
             )
     return FILLS
 
 
-_HALLMARKS = {b"misc_events_by_block": b'"inner":', b"node_trades": b'"side_info":'}
+_OTHER_LINES = {b'"inner":': "misc_events_by_block", b'"side_info":': "node_trades"}
 
 
 SOURCE = Source(

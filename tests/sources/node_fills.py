@@ -53,7 +53,7 @@ def match(
     ]
 
 
-def block(number: int, events: list[Any], **changes: Any) -> str:
+def block(number: int, events: Any, **changes: Any) -> str:
     """Return the line of a block; blocks are 80 ms apart."""
     nanoseconds = number * 80_000_000 + 123_456_789
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
