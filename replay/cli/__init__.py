@@ -8,6 +8,7 @@ else to stderr.
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 import traceback
@@ -154,4 +155,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding still gets every name
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="replay")

@@ -11,7 +11,7 @@ from replay.errors import RunError
 from replay.run.queries import find_query, list_queries
 from replay.run.sql import query
 from replay.units import format_time
-from tests.run.tiny import LONG, SHORT, leg, make_run
+from tests.run.tiny import LONG, SHORT, leg, make_run, ruled
 
 NAMES = [
     "chain-breaks",
@@ -194,10 +194,17 @@ def test_misses_and_causes_of_a_run_with_ruled_liquidations(tmp_path):
         leg(4, 1, 0, "missed", market=0, ts=31 * second, cause="equity differs"),
         leg(5, 1, 0, "missed", ts=32 * second, cause="no forced fill"),
     ]
-    run = make_run(tmp_path / "run", tables={"audit": audit})
-    misses = [
-        (r["ts"][-3:-1], r["verdict"], r["seconds_late"], r["cause"]) for r in ask(run, "liquidation-misses")
+    liquidations = [
+        ruled(0, 1, 0, 0, ts=29 * second, bankruptcy_value=0),
+        ruled(1, 1, 2, 2, ts=33 * second, bankruptcy_value=0),
+        ruled(2, 1, 0, 0, ts=35 * second, bankruptcy_value=0),
+        ruled(3, 1, 0, 0, ts=36 * second, bankruptcy_value=0),
     ]
+    run = make_run(tmp_path / "run", tables={"audit": audit, "liquidations": liquidations})
+    rows = ask(run, "liquidation-misses")
+    at_35 = "1970-01-01T00:00:35Z"  # 29 is before, 33 in another market, 36 not the first
+    assert [r["next_ruled_ts"] for r in rows] == [None, None, at_35, at_35, None]
+    misses = [(r["ts"][-3:-1], r["verdict"], r["seconds_late"], r["cause"]) for r in rows]
     assert misses == [
         ("10", "found", 0, None),
         ("20", "found earlier", -15, "equity differs"),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from fractions import Fraction
+from random import Random
 
 import pytest
 
@@ -48,6 +50,17 @@ def test_division_gives_the_nearest_number_where_multiplication_does_not(tmp_pat
     tables = {"accounts_end": [{"account": 0, "ledger": 0, "cash": value, "grade": 0, "special": 0}]}
     run = make_run(tmp_path / "run", tables=tables)
     assert ask(run, "SELECT cash FROM accounts_end") == [{"cash": value / 1e8}]
+
+
+def test_every_scale_gives_the_nearest_floating_point_number(tmp_path):
+    """Up to 2**53 the stored integer is exact as a float, so one division rounds once."""
+    random = Random(11)
+    markets = [(scale, f"M{scale}", "", 0, 0, 1, 1, scale, scale, scale, 1, 1) for scale in range(19)]
+    values = [(market[0], random.randrange(-(2**53), 2**53)) for market in markets for _ in range(20)]
+    breaks = [{"ts": 0, "account": 0, "market": m, "expected": value, "found": 0} for m, value in values]
+    run = make_run(tmp_path / "run", tables={"breaks": breaks}, markets=markets)
+    found = [row["expected"] for row in ask(run, "SELECT expected FROM breaks ORDER BY seq")]
+    assert found == [float(Fraction(value, 10**scale)) for scale, value in values]
 
 
 def test_words_flags_and_unknown_values(run):

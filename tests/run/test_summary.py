@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from replay.run.summary import money, summarise
-from tests.run.tiny import ATOM, START, make_run
+from tests.run.tiny import ATOM, START, make_run, ruled
 
 
 @pytest.fixture(scope="module")
@@ -50,32 +50,12 @@ def test_the_small_print_begins_with_coverage(folder):
     ]
 
 
-def liquidation(number, account, market, ledger, **columns):
-    zero = (
-        "netted",
-        "book",
-        "adl",
-        "left",
-        "surplus",
-        "shortfall",
-        "fund",
-        "vault",
-        "socialised",
-        "bad_debt",
-    )
-    return {
-        **dict.fromkeys(zero, 0), "liquidation": number, "ts": START, "ts_end": START, "account": account,
-        "ledger": ledger, "market": market, "mode": 0, "size": -5, "asked": 5, "absorbed": 5, "mark": 1,
-        "equity": 1, "maintenance": 2, "recorded": 0, **columns,
-    }  # fmt: skip
-
-
 def test_a_run_by_the_rules_in_short(folder):
     """Two positions of one liquidation and one of another: 10 + 20.5 USDC and 0.003 BTC at bankruptcy."""
     tables = {
         "liquidations": [
-            liquidation(0, 0, 0, 0, bankruptcy_value=10 * ATOM, surplus=3 * ATOM, recorded=1),
-            liquidation(
+            ruled(0, 0, 0, 0, bankruptcy_value=10 * ATOM, surplus=3 * ATOM, recorded=1),
+            ruled(
                 0,
                 0,
                 2,
@@ -85,7 +65,7 @@ def test_a_run_by_the_rules_in_short(folder):
                 vault=ATOM // 4,
                 bad_debt=ATOM * 3 // 4,
             ),
-            liquidation(1, 1, 1, 1, bankruptcy_value=300_000, left=2, absorbed=3),
+            ruled(1, 1, 1, 1, bankruptcy_value=300_000, left=2, absorbed=3),
         ]
     }
     run = make_run(folder / "rules", tables=tables, switches={"liquidations": "rules", "until": START})

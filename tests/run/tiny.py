@@ -48,6 +48,40 @@ def leg(liquidation: int, account: int, ledger: int, verdict: str, **columns: An
     }
 
 
+def ruled(number: int, account: int, market: int, ledger: int, **columns: Any) -> dict[str, Any]:
+    """One row of `liquidations`: 5 lots taken over whole."""
+    zero = (
+        "netted",
+        "book",
+        "adl",
+        "left",
+        "surplus",
+        "shortfall",
+        "fund",
+        "vault",
+        "socialised",
+        "bad_debt",
+    )
+    return {
+        **dict.fromkeys(zero, 0),
+        "liquidation": number,
+        "ts": START,
+        "ts_end": START,
+        "account": account,
+        "ledger": ledger,
+        "market": market,
+        "mode": 0,
+        "size": -5,
+        "asked": 5,
+        "absorbed": 5,
+        "mark": 1,
+        "equity": 1,
+        "maintenance": 2,
+        "recorded": 0,
+        **columns,
+    }
+
+
 AUDIT = [
     # ETH, 0.5 long at an implied mark of 1600.00: B = 1600 - 4 / 0.5 = 1592; replayed 1600 - 3.5 / 0.5 = 1593
     leg(
@@ -243,8 +277,14 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def make_run(path: Path, *, tables: Mapping[str, list[dict[str, Any]]] = TABLES, **manifest: Any) -> Run:
-    """Write the run (or one with other tables, or other keys in its manifest) and open it."""
+def make_run(
+    path: Path,
+    *,
+    tables: Mapping[str, list[dict[str, Any]]] = TABLES,
+    markets: list[tuple[Any, ...]] = MARKETS,
+    **manifest: Any,
+) -> Run:
+    """Write the run (or one with other tables, markets, or keys in its manifest) and open it."""
     with new_run_folder(path, force=False) as folder:
         with Journal(folder) as journal:
             for name, content in tables.items():
@@ -252,7 +292,7 @@ def make_run(path: Path, *, tables: Mapping[str, list[dict[str, Any]]] = TABLES,
                     journal.append(name, {column: [value] for column, value in row.items()})
             entries = journal.close()
         entries |= write_dimensions(
-            folder, markets=rows("markets", MARKETS), ledgers=rows("ledgers", LEDGERS), account_names=ACCOUNTS
+            folder, markets=rows("markets", markets), ledgers=rows("ledgers", LEDGERS), account_names=ACCOUNTS
         )
         write_run_manifest(folder, tables=entries, **{**MANIFEST, **manifest})
     return open_run(path)
