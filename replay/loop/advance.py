@@ -266,7 +266,8 @@ def _apply_fill(
     fee_pool = i64(p.pool)
     if fee_ledger != m.ledger:
         fee_pool = pool_of(s, account, fee_ledger, -1, grade)
-    book_fill(s, slot, qty, price, fee, fee_pool, fee_ledger, paired, kind == _SETTLEMENT)
+    has_other_side = paired or action == OTHER_SIDE
+    book_fill(s, slot, qty, price, fee, fee_pool, fee_ledger, has_other_side, kind == _SETTLEMENT)
     if action == OTHER_SIDE:
         trade_with(s, m.book, -qty, -value_at_price(s, slot, qty, price), price)
     if kind == _TRADE and m.fills_set_mark and m.quoted_ts != s.counters[STEP_TS]:

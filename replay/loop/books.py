@@ -88,7 +88,10 @@ def open_books(state: State, tape: Tape) -> int:
         if size or cost:
             unseen = arrays.positions[arrays.markets[market]["unseen"]]
             unseen["size"] = unseen["recorded_size"] = -size
-            unseen["cost"] = -cost
+            if size:
+                unseen["cost"] = -cost
+            else:  # nothing is left open: what entries differ by was settled before the tape
+                arrays.pools[unseen["pool"]]["cash"] += cost
             balanced += 1 if size else 0
     if any(abs(total) >= BOUND for total in (*sizes, *costs)):
         raise TapeError("the opening positions of a market sum to 2^62 or more", file=tape.path)
