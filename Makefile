@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 DEMO := out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types pins clean
+.PHONY: help install demo test lint types docs pins clean
 
 help:
 	@echo "make demo   replay a built-in day, recorded and by the rules, and question both in SQL"
 	@echo "make test   run the tests"
 	@echo "make lint   check style"
 	@echo "make types  check types"
+	@echo "make docs   write the reference pages anew from the code"
 	@echo "make clean  remove the environment, caches and out/"
 
 install: $(STAMP)
@@ -47,6 +48,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 # Pins are chosen anew from pyproject.toml; `uv` has to be installed for it.
 pins:
