@@ -61,14 +61,11 @@ class FillsTape:
         """Append the rows of a batch."""
         if rows.row.size == 0:
             return
-        markets = self._market_ids(rows)
-        accounts = self._account_ids(rows)
-        market = markets[rows.coin_codes]
-        account = accounts[rows.user_codes]
+        market, fee_ledger = self._market_ids(rows)
+        account, victims = self._account_ids(rows)
         spot = np.array([is_spot(name) for name in rows.coin_names], dtype=np.bool_)[rows.coin_codes]
         size = round_digits(rows.size, _SPOT_DECIMALS)
         paired = rows.partner >= 0
-        victims = self._victims(rows)
         self._writer.append(
             "fills",
             {
@@ -81,14 +78,14 @@ class FillsTape:
                 "price": rows.price.mantissa,
                 "price_digits": rows.price.digits,
                 "fee": rows.fee,
-                "fee_ledger": self._fee_ledgers(rows),
+                "fee_ledger": fee_ledger,
                 "role": np.where(rows.crossed, np.int8(Role.TAKER), np.int8(Role.MAKER)),
                 "kind": rows.kind,
                 "match": pa.array(rows.tid, mask=rows.tid == 0),
                 "paired": paired.astype(np.int8),
                 "victim": pa.array(victims, mask=victims < 0),
                 "start_position": pa.array(rows.start.mantissa, mask=spot),
-                "start_position_digits": rows.start.digits,
+                "start_position_digits": pa.array(rows.start.digits, mask=spot),
                 "mode": np.full(market.size, Mode.CROSS, dtype=np.int8),
             },
         )
@@ -96,45 +93,35 @@ class FillsTape:
         self._count(rows, spot, paired, victims)
         self.counts["spot sizes rounded"] += int(np.count_nonzero(size.rounded & spot))
 
-    def _market_ids(self, rows: Rows) -> npt.NDArray[np.int32]:
-        ids = np.zeros(len(rows.coin_names), dtype=np.int32)
-        for code, row in _first_seen(rows.coin_codes):
-            coin = rows.coin_names[code]
-            token = rows.token_codes[row]
+    def _market_ids(self, rows: Rows) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int16]]:
+        """Return the market and the fee ledger of each row: its fee token on the dex of the market."""
+        tokens = len(rows.token_names) + 1
+        key = rows.coin_codes.astype(np.int64) * tokens + rows.token_codes + 1
+        markets = np.zeros(len(rows.coin_names) * tokens, dtype=np.int32)
+        ledgers = np.zeros(markets.size, dtype=np.int16)
+        for code, row in _first_seen(key):
+            coin = rows.coin_names[int(rows.coin_codes[row])]
+            token = int(rows.token_codes[row])
             dex = _dex_of(coin)
             known = dex in (MAIN_DEX, SPOT_DEX) or token < 0
             settle = self._settle.setdefault(coin, _DOLLAR if known else rows.token_names[token])
             payoff = Payoff.SPOT if dex == SPOT_DEX else Payoff.LINEAR
-            ids[code] = self._writer.market(coin, settle=settle, dex=dex, payoff=payoff)
-        return ids
+            markets[code] = self._writer.market(coin, settle=settle, dex=dex, payoff=payoff)
+            ledgers[code] = self._writer.ledger(dex, rows.token_names[token] if token >= 0 else settle)
+        return markets[key], ledgers[key]
 
-    def _account_ids(self, rows: Rows) -> npt.NDArray[np.int32]:
-        ids = np.zeros(len(rows.user_names), dtype=np.int32)
-        for code, _row in _first_seen(rows.user_codes):
-            ids[code] = self._writer.account(rows.user_names[code])
-        return ids
-
-    def _fee_ledgers(self, rows: Rows) -> npt.NDArray[np.int16]:
-        """Return the ledger of each fee: its token on the dex of the market."""
-        tokens = len(rows.token_names) + 1
-        key = rows.coin_codes.astype(np.int64) * tokens + rows.token_codes + 1
-        ledgers = np.zeros(len(rows.coin_names) * tokens, dtype=np.int16)
-        for code, row in _first_seen(key):
-            coin = rows.coin_names[rows.coin_codes[row]]
-            token = rows.token_codes[row]
-            currency = rows.token_names[token] if token >= 0 else self._settle[coin]
-            ledgers[code] = self._writer.ledger(_dex_of(coin), currency)
-        found: npt.NDArray[np.int16] = ledgers[key]
-        return found
-
-    def _victims(self, rows: Rows) -> npt.NDArray[np.int32]:
+    def _account_ids(self, rows: Rows) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the account of each row and the victim of its match, -1 for none; ids in order of rows."""
+        forced = np.flatnonzero((rows.kind != FillKind.TRADE) & (rows.kind != FillKind.SETTLEMENT)).tolist()
+        victim_of = {row: name for row in forced if (name := rows.victim_of(row)) is not None}
+        names = [(row, 0, rows.user_names[code]) for code, row in _first_seen(rows.user_codes)]
+        names += [(row, 1, name) for row, name in victim_of.items()]
+        ids = {name: self._writer.account(name) for _row, _rank, name in sorted(names)}
+        accounts = np.array([ids.get(name, -1) for name in rows.user_names], dtype=np.int32)
         victims = np.full(rows.row.size, -1, dtype=np.int32)
-        forced = (rows.kind != FillKind.TRADE) & (rows.kind != FillKind.SETTLEMENT)
-        for row in np.flatnonzero(forced).tolist():
-            victim = rows.victim_of(row)
-            if victim is not None:
-                victims[row] = self._writer.account(victim)
-        return victims
+        for row, name in victim_of.items():
+            victims[row] = ids[name]
+        return accounts[rows.user_codes], victims
 
     def _append_liquidations(
         self,

@@ -116,7 +116,13 @@ def test_dust_of_spot_does_not_push_large_sizes_out_of_their_cells(tmp_path: Pat
     dust = fill(
         coin="@9", sz="0.0000086141", side="A", dir="Spot Dust Conversion", tid=0, px="0.00000012", fee="0.0"
     )
-    large = {"coin": "@9", "dir": "Buy", "sz": "4100000000000.1", "sells": {"dir": "Sell"}}
+    large: dict[str, Any] = {
+        "coin": "@9",
+        "dir": "Buy",
+        "sz": "4100000000000.1",
+        "startPosition": "1699341329.5351579189",
+    }
+    large["sells"] = {"dir": "Sell"}
     tape = imported(tmp_path, block(1, [[ANN, dust]]), block(2, match(**large)))
     assert rows(tape, "SELECT qty, paired, match FROM fills ORDER BY seq") == [
         (-9, 0, None),
