@@ -353,16 +353,19 @@ def _tokens(columns: dict[str, list[Any]], fee: Ints, check: _Check) -> tuple[Co
 
 def _liquidations(contents: list[Any], check: _Check, unknown: Counter[str]) -> dict[int, Liquidation]:
     found: dict[int, Liquidation] = {}
-    for row, content in enumerate(contents):
-        if content is None or check.bad[row]:
+    rows = [row for row, content in enumerate(contents) if content is not None]
+    for row, bad in zip(rows, check.bad[rows].tolist(), strict=True):
+        if bad:
             continue
+        content = contents[row]
         try:
             found[row] = parse_liquidation(content)
         except ValueError as failure:
             check.bad[row] = True
             check.faults.append(Fault(row, "liquidation", str(failure)))
             continue
-        unknown.update(f"liquidation.{key}" for key in content if key not in KNOWN_OF_LIQUIDATION)
+        if not content.keys() <= KNOWN_OF_LIQUIDATION:
+            unknown.update(f"liquidation.{key}" for key in content if key not in KNOWN_OF_LIQUIDATION)
     return found
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from replay.sources._numbers import round_digits
 from replay.sources.hyperliquid_rows import Rows
-from replay.sources.hyperliquid_words import NET_CHILD_VAULTS, Method, is_spot
+from replay.sources.hyperliquid_words import NET_CHILD_VAULTS, Liquidation, Method, is_spot
 from replay.tape.schema import MAIN_DEX, SPOT_DEX, FillKind, Mode, Payoff, PriceKind, Role
 from replay.tape.write import TapeWriter
 
@@ -18,6 +18,7 @@ _DOLLAR = "USDC"
 _SPOT_DECIMALS = 6
 """Decimals kept of spot sizes: dust has ten, and trades of billions of tokens must fit 62 bits beside it."""
 
+_METHOD_WORDS = {Method.MARKET: "market", Method.BACKSTOP: "backstop"}
 _FORCED = {
     FillKind.LIQUIDATION: "liquidation fills",
     FillKind.BACKSTOP: "backstop fills",
@@ -133,58 +134,50 @@ class FillsTape:
         perp: npt.NDArray[np.bool_],
     ) -> None:
         """Append the marks of liquidations, and a liquidation for each row of a victim."""
-        marks: list[tuple[int, int, int, int, int]] = []
-        legs: list[dict[str, Any]] = []
-        for row in np.flatnonzero((rows.kind != FillKind.TRADE) & perp).tolist():
-            found = rows.liquidation_of(row)
-            mark = None if found is None else found.mark
-            if mark is not None:
-                self._note_mark(marks, int(ts[row]), int(market[row]), mark)
-            if account[row] == victims[row]:
-                legs.append(self._leg(rows, row, int(ts[row]), int(market[row]), int(account[row])))
+        forced = np.flatnonzero((rows.kind != FillKind.TRADE) & perp)
+        found = [rows.liquidation_of(row) for row in forced.tolist()]
+        self._append_marks(found, ts[forced].tolist(), market[forced].tolist())
+        own = np.flatnonzero(account[forced] == victims[forced])
+        legs = forced[own]
+        if legs.size == 0:
+            return
+        causes = [found[place] for place in own.tolist()]
+        marks = [(None, None) if cause is None or cause.mark is None else cause.mark for cause in causes]
+        words = [rows.dir_of(row).split(" ") for row in legs.tolist()]
+        self._writer.append(
+            "liquidations",
+            {
+                "ts": ts[legs],
+                "liquidation": np.arange(self._liquidations, self._liquidations + legs.size),
+                "account": account[legs],
+                "market": market[legs],
+                "qty": rows.size.mantissa[legs] * rows.sign[legs],
+                "qty_digits": rows.size.digits[legs],
+                "price": rows.price.mantissa[legs],
+                "price_digits": rows.price.digits[legs],
+                "price_kind": ["fill"] * legs.size,
+                "mode": [word[1] if word[0] == "Liquidated" else None for word in words],
+                "method": [None if cause is None else _METHOD_WORDS.get(cause.method) for cause in causes],
+                "mark": [mantissa for mantissa, _digits in marks],
+                "mark_digits": [digits for _mantissa, digits in marks],
+            },
+        )
+        self._liquidations += legs.size
+
+    def _append_marks(self, found: list[Liquidation | None], ts: list[int], market: list[int]) -> None:
+        """Append the marks of liquidations, each once per block, market and value."""
+        marks: list[tuple[int, int, int, int]] = []
+        for cause, moment, where in zip(found, ts, market, strict=True):
+            if moment != self._marks_of:
+                self._marks_of = moment
+                self._marks.clear()
+            if cause is not None and cause.mark is not None and (where, cause.mark) not in self._marks:
+                self._marks.add((where, cause.mark))
+                marks.append((moment, where, *cause.mark))
         if marks:
-            moments, markets, mantissas, digits, kinds = zip(*marks, strict=True)
-            self._writer.append(
-                "prices",
-                {"ts": moments, "market": markets, "price": mantissas, "price_digits": digits, "kind": kinds},
-            )
-        if legs:
-            self._writer.append("liquidations", {key: [leg[key] for leg in legs] for key in legs[0]})
-
-    def _note_mark(
-        self, marks: list[tuple[int, int, int, int, int]], ts: int, market: int, mark: tuple[int, int]
-    ) -> None:
-        """Note a mark once per block, market and value."""
-        if ts != self._marks_of:
-            self._marks_of = ts
-            self._marks.clear()
-        if (market, mark) not in self._marks:
-            self._marks.add((market, mark))
-            marks.append((ts, market, *mark, int(PriceKind.EVENT)))
-
-    def _leg(self, rows: Rows, row: int, ts: int, market: int, account: int) -> dict[str, Any]:
-        found = rows.liquidation_of(row)
-        word = rows.dir_of(row).split(" ")
-        mark = None if found is None else found.mark
-        leg = {
-            "ts": ts,
-            "liquidation": self._liquidations,
-            "account": account,
-            "market": market,
-            "qty": int(rows.size.mantissa[row]) * int(rows.sign[row]),
-            "qty_digits": int(rows.size.digits[row]),
-            "price": int(rows.price.mantissa[row]),
-            "price_digits": int(rows.price.digits[row]),
-            "price_kind": "fill",
-            "mode": word[1] if word[0] == "Liquidated" else None,
-            "method": found.method.name.lower()
-            if found and found.method in (Method.MARKET, Method.BACKSTOP)
-            else None,
-            "mark": None if mark is None else mark[0],
-            "mark_digits": None if mark is None else mark[1],
-        }
-        self._liquidations += 1
-        return leg
+            moments, markets, mantissas, digits = zip(*marks, strict=True)
+            columns = {"ts": moments, "market": markets, "price": mantissas, "price_digits": digits}
+            self._writer.append("prices", {**columns, "kind": [int(PriceKind.EVENT)] * len(marks)})
 
     def _count(
         self,

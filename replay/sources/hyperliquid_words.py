@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from replay.sources._numbers import parse_number
@@ -119,16 +120,23 @@ def parse_liquidation(content: Any) -> Liquidation:
     """
     if type(content) is not dict:
         raise ValueError(f"{content!r} is not an object")
-    victim = content.get("liquidatedUser")
-    if victim is not None and not (type(victim) is str and is_address(victim)):
+    try:
+        return _liquidation(content.get("liquidatedUser"), content.get("markPx"), content.get("method"))
+    except TypeError as failure:  # a list or an object, which no cache can look up
+        raise ValueError(f"{content!r} has a value that is not text") from failure
+
+
+@lru_cache(maxsize=16_384)
+def _liquidation(victim: str | None, mark: str | None, method: str | None) -> Liquidation:
+    """Check the parts of a liquidation; its rows repeat them many times."""
+    for part in (victim, mark, method):
+        if not (part is None or isinstance(part, str)):
+            raise ValueError(f"{part!r} is not text")
+    if victim is not None and not is_address(victim):
         raise ValueError(f"liquidatedUser {victim!r} is not an address of 0x and 40 hexadecimal digits")
-    method = content.get("method")
-    if not (method is None or type(method) is str) or method not in _METHODS:
+    if method not in _METHODS:
         raise ValueError(f"method {method!r} is neither market nor backstop")
-    text = content.get("markPx")
-    if text is not None and type(text) is not str:
-        raise ValueError(f"markPx {text!r} is not text")
-    mark = None if text is None else parse_number(text)
-    if mark is not None and mark[0] <= 0:
-        raise ValueError(f"markPx {text!r} is not a positive price")
-    return Liquidation(victim, mark, _METHODS[method])
+    number = None if mark is None else parse_number(mark)
+    if number is not None and number[0] <= 0:
+        raise ValueError(f"markPx {mark!r} is not a positive price")
+    return Liquidation(victim, number, _METHODS[method])

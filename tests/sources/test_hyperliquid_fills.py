@@ -318,7 +318,7 @@ BAD_FILLS: list[tuple[dict[str, Any], str, str]] = [
     ({"tid": 2**62}, "tid", "is not a whole number"),
     ({"liquidation": 5}, "liquidation", "5 is not an object"),
     ({"liquidation": {"method": "magic"}}, "liquidation", "'magic' is neither market nor backstop"),
-    ({"liquidation": {"method": ["market"]}}, "liquidation", "is neither market nor backstop"),
+    ({"liquidation": {"method": ["market"]}}, "liquidation", "has a value that is not text"),
     ({"liquidation": {"liquidatedUser": "0x12"}}, "liquidation", "is not an address"),
     ({"liquidation": {"markPx": "NaN"}}, "liquidation", "is not a plain decimal number"),
     ({"liquidation": {"markPx": "-1"}}, "liquidation", "is not a positive price"),
