@@ -1,4 +1,4 @@
-"""Write the reference pages from the code: `python docs/generate.py` (or `make docs`); a test keeps them fresh."""
+"""Write the reference pages from the code (`make docs`); a test keeps them fresh."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def tape_page() -> str:
     lines = [
         "# Tables of a tape",
         "",
-        "A tape is a folder with `tape.json` and one Parquet dataset per table. Event tables are partitioned by UTC",
-        "day and sorted by `(ts, seq)`; the others are single files. Rows of one moment are applied table by table:",
+        "A tape is a folder with `tape.json` and one Parquet dataset per table. Event tables are",
+        "partitioned by UTC day and sorted by `(ts, seq)`; the others are single files. Rows of one moment are",
+        "applied table by table:",
         ", ".join(f"`{name}` ({rank})" for name, rank in RANK.items()) + ".",
         "",
     ]
@@ -41,7 +42,8 @@ def run_page() -> str:
     lines = [
         "# Tables of a run",
         "",
-        "A run is a folder with `run.json` and one Parquet file per table, numbers as integers in the units below.",
+        "A run is a folder with `run.json` and one Parquet file per table, numbers as integers in the units",
+        "below.",
         "`replay sql` shows them decoded, names joined; schema `raw` shows them as stored.",
         "",
     ]
@@ -55,7 +57,8 @@ def run_page() -> str:
 
 
 def command_sections(command: click.Command, path: list[str]) -> list[str]:
-    context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+    settings = {**command.context_settings, "terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, info_name=" ".join(path), **settings)
     lines = [f"## `{' '.join(path)}`", "", "```text", command.get_help(context), "```", ""]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

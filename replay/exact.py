@@ -82,6 +82,8 @@ def muldiv(a: int, b: int, d: int, rounding: int) -> int:
         return OVERFLOW
     else:
         quotient, rest = _divide(high, low, ud)
+    if quotient >= np.uint64(_LIMIT):
+        return OVERFLOW
     if rounding == HALF_EVEN:
         left = ud - rest
         if rest > left or (rest == left and quotient & _ONE == _ONE):

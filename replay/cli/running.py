@@ -85,7 +85,7 @@ def run(
     force: bool,
     out: Path,
 ) -> None:
-    r"""Replay TAPE under the rules of an exchange and write a run.
+    """Replay TAPE under the rules of an exchange and write a run.
 
     With recorded liquidations only the tape moves the books, and each recorded forced event is judged by
     the rules: see the audit. With --liquidations rules the margin checks of the rules liquidate, and what the
@@ -96,7 +96,7 @@ def run(
       replay run TAPE --rules hyperliquid@2023-02 --out RUN
       replay run TAPE --rules hyperliquid@2023-02 --liquidations rules --anchor-equity recorded --out RUN
       replay run TAPE --rules mine.toml --set margin.rate=0.02 --until 2023-03-01T00:00:00Z --out RUN
-    """
+    """  # noqa: D301 - click reads the escape
     _check_switches(liquidations, execution)
     from replay.cli.progress import progress
     from replay.errors import RunError

@@ -40,7 +40,7 @@ def sql(
     out: Path | None,
     force: bool,
 ) -> None:
-    r"""Question RUN in SQL: one SELECT (DuckDB's dialect; - reads it from stdin), or a named query.
+    """Question RUN in SQL: one SELECT (DuckDB's dialect; - reads it from stdin), or a named query.
 
     Each table has a view with names joined and numbers decoded, and one in schema raw with the integers as
     stored; "SHOW TABLES" and "DESCRIBE audit" say what there is. A run is only read. Tables shorten long
@@ -52,7 +52,7 @@ def sql(
       replay sql RUN --query liquidation-audit --format json
       replay sql RUN "SELECT market, count(*) AS n FROM audit GROUP BY market ORDER BY n DESC"
       replay sql RUN "FROM raw.audit" --out audit.parquet
-    """
+    """  # noqa: D301 - click reads the escape
     _check_one(statement, name, list_them)
     chosen_format(form, out)
     write_result(

@@ -84,10 +84,10 @@ class ShadowAudit:
         for shadow in shadows:
             pool = self._state.pools[shadow["pool"]]
             market = int(self._state.positions[shadow["position"]]["market"])
-            report = reports.pop((int(shadow["ts"]), int(pool["account"]), market), None)
-            audit.append(self._judged(shadow, pool, market, report, ruled))
-        for (ts, account, market), report in reports.items():
-            audit.append(self._unmatched(ts, account, market, report))
+            reported = reports.pop((int(shadow["ts"]), int(pool["account"]), market), [None])
+            audit += [self._judged(shadow, pool, market, report, ruled) for report in reported]
+        for (ts, account, market), reported in reports.items():
+            audit += [self._unmatched(ts, account, market, report) for report in reported if report]
         audit.sort(key=lambda row: (row["ts"], row["liquidation"] < 0, row["liquidation"]))
         seen: set[int] = set()
         for row in audit:
@@ -96,25 +96,30 @@ class ShadowAudit:
             seen.add(row["liquidation"])
         return audit, self._engagements(audit)
 
-    def _reports(self, recorded: Liquidations) -> dict[tuple[int, int, int], _Recorded]:
+    def _reports(self, recorded: Liquidations) -> dict[tuple[int, int, int], list[_Recorded | None]]:
+        """Return the reports by (ts, account, market).
+
+        Sources that print every fill of a forced order as a row of its own give one report for all; reports
+        with an equity are each kept.
+        """
         legs: dict[int, set[int]] = {}
         for liquidation, market in zip(recorded.liquidation.tolist(), recorded.market.tolist(), strict=True):
             legs.setdefault(liquidation, set()).add(market)
-        reports: dict[tuple[int, int, int], _Recorded] = {}
+        reports: dict[tuple[int, int, int], list[_Recorded | None]] = {}
         for ts, liquidation, account, market, cross, notional, equity, mark in zip(
             *(column.tolist() for column in recorded), strict=True
         ):
-            reports.setdefault(
-                (ts, account, market),
-                _Recorded(
-                    liquidation,
-                    len(legs[liquidation]),
-                    _known(notional),
-                    _known(equity),
-                    _known(mark),
-                    bool(cross),
-                ),
+            report = _Recorded(
+                liquidation,
+                len(legs[liquidation]),
+                _known(notional),
+                _known(equity),
+                _known(mark),
+                bool(cross),
             )
+            same = reports.setdefault((ts, account, market), [])
+            if not (same and same[0] and report.equity is None):  # further fills of one forced order
+                same.append(report)
         return reports
 
     def _judged(

@@ -8,6 +8,7 @@ the k-way merge on ``(ts, rank, seq)`` without moving a row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -358,7 +359,9 @@ def _connect(threads: int) -> duckdb.DuckDBPyConnection:
 
 
 def _sql_list(files: list[str]) -> str:
-    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+    """Write paths as a list of SQL literals, with the wildcards of DuckDB's globs taken literally."""
+    literal = (re.sub(r"([*?\[])", r"[\1]", file).replace("'", "''") for file in files)
+    return "[" + ", ".join(f"'{file}'" for file in literal) + "]"
 
 
 _DUCK_TYPES = {
