@@ -28,8 +28,8 @@ def tape_page() -> str:
         "# Tables of a tape",
         "",
         "A tape is a folder with `tape.json` and one Parquet dataset per table. Event tables are",
-        "partitioned by UTC day and sorted by `(ts, seq)`; the others are single files. Rows of one moment are",
-        "applied table by table:",
+        "partitioned by UTC day and sorted by `(ts, seq)`; the others are single files. Rows of one moment",
+        "are applied table by table:",
         ", ".join(f"`{name}` ({rank})" for name, rank in RANK.items()) + ".",
         "",
     ]
