@@ -189,7 +189,7 @@ def split(amount: int, weights: Sequence[int]) -> list[int]:
 # --- the state of the books --------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class Pool:
     """The unit of margin: one cash balance and the positions it backs. Identity is creation order."""
 
@@ -204,7 +204,7 @@ class Pool:
         return self.account.startswith("@")
 
 
-@dataclass
+@dataclass(eq=False)
 class Position:
     pool: Pool
     market: int
@@ -215,6 +215,16 @@ class Position:
     entry_unknown: bool = False
 
 
+class Standing(NamedTuple):
+    """How a pool stands before the first forced fill of a step; no amounts where a mark is missing."""
+
+    equity: int | None
+    maintenance: int | None
+    notional: int | None
+    judged: bool
+    short: bool
+
+
 @dataclass
 class Facts:
     """What the books said of a forced position just before its first forced fill of a step, and then did."""
@@ -223,16 +233,12 @@ class Facts:
     account: str
     market: int
     mode: int
+    standing: Standing
+    grade: int
     size: int
     cost: int
     mark: int | None
-    equity: int | None
-    maintenance: int | None
-    notional: int | None
     bankruptcy_value: int | None
-    grade: int
-    judged: bool
-    breach: bool
     filled: int = 0  # by the step's forced fills on the tape
     filled_value: int = 0
     size_after: int = 0  # at the end of the step
@@ -288,6 +294,8 @@ class Books:
     anchors: Counter[int] = field(default_factory=Counter)  # per recorded liquidation
     reasons: Counter[str] = field(default_factory=Counter)  # what happened how often, for the tests' coverage
     forced_now: dict[PositionKey, Facts] = field(default_factory=dict)
+    anchored_now: list[Pool] = field(default_factory=list)  # pools whose equity is known in this step
+    standings_now: dict[Pool, Standing] = field(default_factory=dict)  # of pools forced in this step
     priced_now: set[int] = field(default_factory=set)  # markets whose mark a price row set in this step
     steps: int = 0
 
@@ -339,16 +347,17 @@ class Books:
     def maintenance(self, pool: Pool) -> int:
         return sum(self.position_maintenance(position) for position in self.open_positions(pool))
 
-    def in_breach(self, pool: Pool) -> bool:
-        if (
-            pool.special
-            or pool.grade >= Grade.UNKNOWN
-            or not self.open_positions(pool)
-            or not self.marked(pool)
-        ):
-            return False
+    def judged(self, pool: Pool) -> bool:
+        """Tell whether the rules can say anything of a pool: its equity is known, its marks are there."""
+        known = pool.grade < Grade.UNKNOWN or pool in self.anchored_now
+        return known and not pool.special and self.marked(pool)
+
+    def falls_short(self, pool: Pool) -> bool:
         equity, maintenance = self.equity(pool), self.maintenance(pool)
         return equity <= maintenance if self.rules.breach_at_equal else equity < maintenance
+
+    def in_breach(self, pool: Pool) -> bool:
+        return self.judged(pool) and bool(self.open_positions(pool)) and self.falls_short(pool)
 
     # -- booking: these two functions, and the opening, are all that moves cash and cost
 
@@ -356,10 +365,13 @@ class Books:
         payer.cash -= amount
         receiver.cash += amount
 
-    def book(self, position: Position, qty: int, value: int, price: int, scale: int) -> None:
+    def book(
+        self, position: Position, qty: int, value: int, price: int | None = None, scale: int = 0
+    ) -> None:
         """Book a signed quantity at its signed value; ``cash - cost`` of the pool changes by ``-value``.
 
-        The price only divides the value of a flip into the part that closes and the part that opens.
+        The price only divides the value of a flip into the part that closes and the part that opens; without
+        a price the closing part is that of the quantity, rounded toward zero.
         """
         pool, size = position.pool, position.size
         if size * qty >= 0:
@@ -372,7 +384,10 @@ class Books:
             pool.cash += -value - released
         else:
             self.reasons["flipped"] += 1
-            closing = contract_value(self.day.markets[position.market], -size, price, scale)
+            if price is None:
+                closing = sign(value) * (abs(value) * abs(size) // abs(qty))
+            else:
+                closing = contract_value(self.day.markets[position.market], -size, price, scale)
             pool.cash += -closing - position.cost
             position.cost = value - closing
         position.size += qty
@@ -459,6 +474,7 @@ class Books:
         if not self.marked(pool):
             return
         self.reasons["anchored"] += 1
+        self.anchored_now.append(pool)
         missing = row.equity - self.equity(pool)
         self.pay(self.pool("@unexplained", ledger), pool, missing)
         self.anchors[row.liquidation] += missing
@@ -467,9 +483,10 @@ class Books:
     def fill(self, row: Fill, seq: int) -> None:
         market = self.day.markets[row.market]
         if market.payoff == Payoff.SPOT:
-            self.reasons["spot fee"] += 1
-            self.charge(row, row.fee, None)
-            self.check()
+            if row.fee:
+                self.reasons["spot fee"] += 1
+                self.charge(row, row.fee, None)
+                self.check()
             return
         position = self.follow_start(row, seq)
         if row.kind != FillKind.TRADE and row.account == row.victim:
@@ -477,6 +494,13 @@ class Books:
         if self.left_out(row):
             self.reasons["left out"] += 1
             position.recorded_size += row.qty
+            if row.kind == FillKind.LIQUIDATION and not row.paired:  # whoever bought from it still did
+                value = contract_value(market, row.qty, row.price, market.price_scale)
+                self.book(
+                    self.position("@unseen", row.market), -row.qty, -value, row.price, market.price_scale
+                )
+                self.book(self.position("@book", row.market), row.qty, value, row.price, market.price_scale)
+                self.check()
             return
         self.match(row, position)
         position.recorded_size += row.qty
@@ -496,11 +520,14 @@ class Books:
         else:
             self.reasons["opened from start"] += 1
             position.entry_unknown = True
+        missing = start - position.recorded_size
+        if position.size != position.recorded_size:  # it left the recorded path, so the gap is not its own
+            position.recorded_size = start
+            return position
         market = self.day.markets[row.market]
         price, scale = row.price, market.price_scale
         if row.market in self.marks:
             price, scale = self.marks[row.market], market.mark_scale
-        missing = start - position.recorded_size
         value = contract_value(market, missing, price, scale)
         self.book(position, missing, value, price, scale)
         self.book(self.position("@unseen", row.market), -missing, -value, price, scale)
@@ -508,32 +535,47 @@ class Books:
         self.check()
         return position
 
+    def standing(self, pool: Pool) -> Standing:
+        if not self.marked(pool):
+            return Standing(None, None, None, judged=False, short=False)
+        amounts = self.equity(pool), self.maintenance(pool), self.notional(pool)
+        return Standing(*amounts, judged=self.judged(pool), short=self.falls_short(pool))
+
     def note_facts(self, row: Fill, position: Position) -> None:
-        """Keep what the books say before the first forced fill of a step, and sum what is filled."""
+        """Keep what the books say before the first forced fill of a step, and sum what is filled.
+
+        All positions of a pool that are forced in one step are seen with the pool as it stood before the
+        first of them.
+        """
         key = (row.account, row.market, row.mode)
         if key not in self.forced_now:
             pool = position.pool
-            marked = self.marked(pool)
-            values = self.bankruptcy_values(pool) if marked else {}
+            standing = self.standings_now.setdefault(pool, self.standing(pool))
             self.forced_now[key] = Facts(
                 ts=row.ts,
                 account=row.account,
                 market=row.market,
                 mode=row.mode,
+                standing=standing,
+                grade=pool.grade,
                 size=position.size,
                 cost=position.cost,
-                mark=self.marks.get(row.market) if marked else None,
-                equity=self.equity(pool) if marked else None,
-                maintenance=self.maintenance(pool) if marked else None,
-                notional=self.notional(pool) if marked else None,
-                bankruptcy_value=values.get(id(position)),
-                grade=pool.grade,
-                judged=not pool.special and pool.grade < Grade.UNKNOWN and marked,
-                breach=self.in_breach(pool),
+                mark=self.marks.get(row.market) if standing.equity is not None else None,
+                bankruptcy_value=self.shadow_value(position, standing),
             )
         market = self.day.markets[row.market]
         self.forced_now[key].filled += row.qty
         self.forced_now[key].filled_value += contract_value(market, row.qty, row.price, market.price_scale)
+
+    def shadow_value(self, position: Position, standing: Standing) -> int | None:
+        """Return at what value the rules would take a position over, its share of equity rounded by itself.
+
+        A takeover makes the shares of all positions sum to the equity, so its value may be an atom away.
+        """
+        if not position.size or standing.equity is None or not standing.maintenance:
+            return None
+        share = Fraction(standing.equity * self.position_maintenance(position), standing.maintenance)
+        return self.value(position) - round(share)
 
     def left_out(self, row: Fill) -> bool:
         """Tell whether the rules' own forced orders stand in for this row."""
@@ -571,8 +613,6 @@ class Books:
 
     def charge(self, row: Fill, fee: int, own: Pool | None) -> None:
         """Pay a fee or receive a rebate: in the position's own pool, or in the account's of that ledger."""
-        if fee == 0:
-            return
         if fee < 0:
             self.reasons["rebate"] += 1
         if own is None or own.ledger != row.fee_ledger:
@@ -584,9 +624,10 @@ class Books:
         """Return how much of a recorded fill a position that left the recorded path takes.
 
         What reduced the recorded position reduces the replayed one, at most to zero. What increased it is
-        taken if the pool then still meets its maintenance. A settlement closes what there is to close.
+        taken if the pool then still meets its maintenance. A settlement that closes the record closes the
+        replay, whatever its size.
         """
-        if row.kind == FillKind.SETTLEMENT:
+        if row.kind == FillKind.SETTLEMENT and row.qty == -position.recorded_size:
             self.reasons["settled apart"] += 1
             return -position.size
         recorded = position.recorded_size
@@ -600,47 +641,42 @@ class Books:
         if applied != reducing:
             self.reasons["clipped"] += 1
         if increasing:
-            if self.would_breach(row, position, applied + increasing):
+            if self.would_fall_short(row, position, applied + increasing):
                 self.reasons["dropped"] += 1
             else:
                 applied += increasing
         return applied
 
-    def would_breach(self, row: Fill, position: Position, qty: int) -> bool:
-        """Tell whether a pool would be in breach, at the marks of now, after a fill of ``qty``."""
+    def would_fall_short(self, row: Fill, position: Position, qty: int) -> bool:
+        """Tell whether a pool would miss its maintenance, at the marks of now, after a fill of ``qty``."""
         market = self.day.markets[row.market]
         before = (position.size, position.cost, position.pool.cash)
         reasons = self.reasons.copy()
         value = contract_value(market, qty, row.price, market.price_scale)
         self.book(position, qty, value, row.price, market.price_scale)
-        breach = self.in_breach(position.pool)
+        known = position.pool.grade < Grade.UNKNOWN
+        short = known and self.judged(position.pool) and self.falls_short(position.pool)
         position.size, position.cost, position.pool.cash = before
         self.reasons = reasons
-        return breach
+        return short
 
-    def bankruptcy_values(self, pool: Pool) -> dict[int, int]:
-        """Return at what value each open position leaves the pool with nothing, by the position's identity.
+    def take_over(self, ts: int, pool: Pool) -> None:
+        """Let the absorber take every position of a pool at the values that leave it at exactly nothing.
 
         The equity of the pool is shared by maintenance; a position goes at its mark less its share.
         """
-        positions = self.open_positions(pool)
-        shares = split(self.equity(pool), [self.position_maintenance(position) for position in positions])
-        return {id(p): self.value(p) - share for p, share in zip(positions, shares, strict=True)}
-
-    def take_over(self, ts: int, pool: Pool) -> None:
-        """Let the absorber take every position of a pool at the values that leave it at exactly nothing."""
         self.reasons["takeover"] += 1
         equity, maintenance = self.equity(pool), self.maintenance(pool)
-        values = self.bankruptcy_values(pool)
         positions = self.open_positions(pool)
-        for position in positions:
-            market, mode, size, value = position.market, position.mode, position.size, values[id(position)]
-            mark, scale = self.marks[market], self.day.markets[market].mark_scale
+        shares = split(equity, [self.position_maintenance(position) for position in positions])
+        for position, share in zip(positions, shares, strict=True):
+            market, size, value = position.market, position.size, self.value(position) - share
+            mode, mark = position.mode, self.marks[market]
             self.takeovers.append(
                 Takeover(ts, pool.account, pool.ledger, market, mode, size, value, equity, maintenance, mark)
             )
-            self.book(position, -size, -value, mark, scale)
-            self.book(self.position(self.rules.absorber, market), size, value, mark, scale)
+            self.book(position, -size, -value)
+            self.book(self.position(self.rules.absorber, market), size, value)
             self.check()
         assert pool.cash == 0
         assert not any(position.size or position.cost for position in positions)
@@ -659,6 +695,8 @@ class Books:
             for _, rate in funding.get(ts, []):
                 self.fund(rate)
             self.priced_now = set()
+            self.anchored_now = []
+            self.standings_now = {}
             for _, price in prices.get(ts, []):
                 if self.sets_mark(price):
                     self.marks[price.market] = price.price
@@ -674,7 +712,7 @@ class Books:
             assert not any(self.half_matches.values()), "a match has only one of its two rows in this step"
             if self.ruled:
                 for pool in list(self.pools.values()):
-                    if self.in_breach(pool):
+                    if self.in_breach(pool) and (pool in self.anchored_now or not self.anchored):
                         self.take_over(ts, pool)
             for key, facts in self.forced_now.items():
                 facts.size_after, facts.cost_after = self.positions[key].size, self.positions[key].cost
@@ -690,7 +728,8 @@ def replay(day: Day, rules: Rules, *, ruled: bool = False, anchored: bool = Fals
         day: The tape.
         rules: Margin rules; without ``ruled`` they only speak in :class:`Facts`.
         ruled: Leave the recorded forced fills out and let the rules force.
-        anchored: Bring each pool to its recorded equity just before its recorded liquidation.
+        anchored: Bring each pool to its recorded equity just before its recorded liquidation; in
+            such a replay the rules force a pool only in the steps in which it was anchored.
     """
     books = Books(day, rules, ruled, anchored)
     books.run()

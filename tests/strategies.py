@@ -262,49 +262,52 @@ class _Maker:
             self.fill_row(ts, other, -qty, price, FillKind.TRADE, paired=True, victim=None)
 
     def forced_rows(self, ts: int) -> None:
-        """Write a recorded liquidation: forced fills of one position, and usually its report."""
-        held = [(key, known.size) for key, known in self.recorded.items() if known.size]
+        """Write a recorded liquidation: forced fills of one position or of all, and usually its report."""
+        held = {key: known.size for key, known in self.recorded.items() if known.size}
+        held = {key: size for key, size in held.items() if self.day.markets[key[1]].payoff != Payoff.SPOT}
         if not held:
             return
-        key, size = self.pick(held)
-        victim, market, _ = key
-        if self.day.markets[market].payoff == Payoff.SPOT:
-            return
+        first = self.pick(list(held))
+        legs = [first]
+        if self.chance(0.4):
+            legs += [key for key in held if key[0] == first[0] and key != first]
         kind = self.pick(
-            [FillKind.LIQUIDATION] * 4
-            + [FillKind.BACKSTOP, FillKind.BACKSTOP, FillKind.ADL, FillKind.SETTLEMENT]
+            [FillKind.LIQUIDATION] * 4 + [FillKind.BACKSTOP] * 2 + [FillKind.ADL, FillKind.SETTLEMENT]
         )
-        others = [name for name in self.day.accounts if name != victim]
+        self.report_rows(ts, legs)
+        for key in legs:
+            for qty in [-held[key]] if self.chance(0.6) else self.pieces(-held[key]):
+                self.forced_match(ts, key, qty, kind)
+
+    def forced_match(self, ts: int, key: tuple[str, int, int], qty: int, kind: FillKind) -> None:
+        """Write one forced match: both rows, or the victim's, or the other side's alone."""
+        victim, market, _ = key
         price = self.price_near(market, 0.01)
-        self.report_row(ts, key)
-        pieces = [-size] if self.chance(0.6) else self.pieces(-size)
-        for qty in pieces:
-            side = self.rng.random()
-            other = (self.pick(others), market, self.mode())
-            if side < 0.7:
-                self.fill_row(ts, key, qty, price, kind, paired=True, victim=victim)
-                self.fill_row(ts, other, -qty, price, kind, paired=True, victim=victim)
-            elif side < 0.9:
-                self.fill_row(ts, key, qty, price, kind, paired=False, victim=victim)
-            else:
-                self.fill_row(ts, other, -qty, price, kind, paired=False, victim=victim)
+        other = (self.pick([name for name in self.day.accounts if name != victim]), market, self.mode())
+        side = self.rng.random()
+        if side < 0.9:
+            self.fill_row(ts, key, qty, price, kind, paired=side < 0.7, victim=victim)
+        if side < 0.7 or side >= 0.9:
+            self.fill_row(ts, other, -qty, price, kind, paired=side < 0.7, victim=victim)
 
     def pieces(self, qty: int) -> list[int]:
         first = round(qty * self.rng.random()) or qty
         rest = round((qty - first) * self.pick([0.0, 0.5, 1.0]))
         return [piece for piece in (first, rest) if piece]
 
-    def report_row(self, ts: int, key: tuple[str, int, int]) -> None:
+    def report_rows(self, ts: int, keys: Sequence[tuple[str, int, int]]) -> None:
+        """Write the report of a liquidation: a row per market, at times one that has no forced fill."""
         if self.chance(0.25):
             return
-        account, market, mode = key
+        account, _, mode = keys[0]
         words = "Isolated" if mode == Mode.ISOLATED else self.pick(["Cross", "cross", "Cross", None])
         equity = None if self.chance(0.2) else round(self.notional * 0.05 * (self.rng.random() - 0.3))
-        leg = None if self.chance(0.05) else market
-        self.day.liquidations.append(Liquidation(ts, self.liquidation, account, leg, words, equity))
-        others = [other for other in range(len(self.day.markets)) if other != leg]
-        if others and self.chance(0.2):  # a second leg of the same liquidation
-            leg = self.pick(others)
+        legs: list[int | None] = list(dict.fromkeys(market for _, market, _ in keys))
+        if self.chance(0.05):
+            legs[0] = None
+        elif self.chance(0.2):
+            legs += [market for market in range(len(self.day.markets)) if market not in legs][:1]
+        for leg in legs:
             self.day.liquidations.append(Liquidation(ts, self.liquidation, account, leg, words, equity))
         self.liquidation += 1
 

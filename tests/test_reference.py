@@ -214,10 +214,10 @@ def test_which_rows_set_the_mark() -> None:
     assert replay(tape, TENTH).marks == {0: 99}
     tape.prices.insert(0, mark(1, 101, kind=PriceKind.LAST))
     assert replay(tape, TENTH).marks == {0: 95}  # where there are last prices, fills set no mark
-    tape.prices.insert(0, mark(1, 102))
-    assert replay(tape, TENTH).marks == {0: 102}  # one published mark silences last prices and fills
-    tape.prices.append(mark(4, 70, kind=PriceKind.EVENT))
-    assert replay(tape, TENTH).marks == {0: 70}
+    tape.prices.append(mark(5, 93, kind=PriceKind.LAST))
+    assert replay(tape, TENTH).marks == {0: 93}
+    tape.prices.append(mark(3, 102))
+    assert replay(tape, TENTH).marks == {0: 102}  # where there are published marks, last prices set none
 
 
 def test_marks_from_fills_have_the_scale_of_marks() -> None:
@@ -321,7 +321,7 @@ def test_a_fill_that_reduced_the_record_finds_nothing_to_reduce() -> None:
     assert books.positions["a", 0, Mode.CROSS].recorded_size == 6
     assert books.positions["@book", 0, Mode.CROSS].size == -4
     assert books.positions["@book", 0, Mode.CROSS].cost == -380
-    assert ("@fees", 0, None) not in books.pools
+    assert books.pools["@fees", 0, None].cash == 0
     assert books.reasons["clipped"] == 1
 
 
@@ -356,7 +356,7 @@ def test_a_part_applied_pays_its_part_of_the_fee() -> None:
 
 
 def test_the_vault_may_flip() -> None:
-    """It holds -5 (of `b`) when it is given 10 (of `a`): the closing 5 count at the mark."""
+    """It holds -5 (of `b`) when it is given 10 (of `a`) for 850: the 5 that close count as half of that."""
     tape = day()
     tape.opening_cash = [
         OpeningCash("b", 0, None, 60, Grade.KNOWN),
@@ -368,7 +368,7 @@ def test_the_vault_may_flip() -> None:
     short, long = books.takeovers
     assert (short.account, short.value) == ("b", -550 - 10)
     assert (long.account, long.value) == ("a", 900 - 50)
-    assert cash_and_position(books, "@vault:v") == (560 - 450, 5, 850 - 450)
+    assert cash_and_position(books, "@vault:v") == (560 - 425, 5, 425)
 
 
 def forced_day(kind: FillKind) -> Day:
@@ -421,8 +421,24 @@ def test_facts_are_of_the_moment_before_the_first_forced_fill() -> None:
     tape.fills.insert(1, fill(2, "a", 2, 95))
     (facts,) = replay(tape, TENTH).facts
     assert (facts.size, facts.cost, facts.mark) == (12, 1_190, 95)
-    assert (facts.equity, facts.maintenance, facts.notional) == (1_000 - 50, 114, 1_140)
-    assert not facts.breach
+    assert facts.standing == (1_000 - 50, 114, 1_140, True, False)
+    assert facts.bankruptcy_value == 1_140 - 950
+    assert (facts.filled, facts.filled_value, facts.size_after, facts.cost_after) == (-10, -900, 2, 199)
+
+
+def test_positions_forced_together_are_seen_with_the_pool_before_the_first() -> None:
+    """Equity 40 of maintenance 30: the first has 10 and 13.33 of the equity, the second 20 and 26.67."""
+    tape = day(UNIT, UNIT._replace(name="SECOND"))
+    tape.opening_cash = [OpeningCash("a", 0, None, 40, Grade.KNOWN)]
+    tape.fills = [
+        fill(1, "a", 1, 100),
+        fill(1, "a", -2, 100, market=1),
+        fill(2, "a", -1, 95, kind=FillKind.LIQUIDATION, victim="a"),
+        fill(2, "a", 2, 105, kind=FillKind.LIQUIDATION, victim="a", market=1),
+    ]
+    first, second = replay(tape, TENTH).facts
+    assert first.standing == second.standing == (40, 30, 300, True, False)
+    assert (first.bankruptcy_value, second.bankruptcy_value) == (100 - 13, -200 - 27)
 
 
 def test_anchoring_books_the_difference_as_unexplained() -> None:
@@ -437,7 +453,7 @@ def test_anchoring_books_the_difference_as_unexplained() -> None:
     assert dict(books.anchors) == {7: 8 - 950}
     assert books.pools["@unexplained", 0, None].cash == 942
     (facts,) = books.facts
-    assert (facts.equity, facts.breach) == (8, True)
+    assert (facts.standing.equity, facts.standing.short) == (8, True)
     ruled = replay(tape, TENTH, ruled=True, anchored=True)
     assert [(taken.ts, taken.size, taken.value) for taken in ruled.takeovers] == [(2, 10, 950 - 8)]
     assert cash_and_position(ruled, "a") == (0, 0, 0)
