@@ -276,7 +276,7 @@ def test_a_pool_that_gets_its_last_mark_by_closing_a_position_is_judged() -> Non
 
 
 def test_an_anchored_pool_is_judged_in_the_step_of_its_anchor_only() -> None:
-    """Taken over at recorded equity in step 2; its new position of step 3 falls short by a fee, unanchored."""
+    """Taken over at recorded equity in step 2; its position of step 3 falls short by a fee, unanchored."""
     day = unit_day()
     day.opening_cash = [OpeningCash("a", 0, None, 500, Grade.KNOWN)]
     day.transfers = [Transfer(3, "a", 0, None, 20)]
