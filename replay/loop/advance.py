@@ -26,8 +26,11 @@ from replay.loop.ledger import (
 from replay.loop.margin import fault, is_valued, maintenance_of, notional_at, valuation
 from replay.loop.state import (
     ANCHORING,
+    ATTENDING,
     BAD_PRICE,
     BREACHES,
+    BUCKET_NS,
+    BUCKETS,
     FAULT,
     PENDING,
     SHADOWS,
@@ -43,10 +46,11 @@ from replay.loop.state import (
 from replay.loop.watch import judge, set_mark, soil
 from replay.tape.read import NONE, Window
 from replay.tape.schema import FillKind, Grade
+from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
-DONE, BREACH, HEAP_FULL, FAULTED = range(4)
+DONE, ATTEND, HEAP_FULL, FAULTED = range(4)
 
 # What becomes of a recorded row (design section 6), read by the kernel from one table.
 BOOK, SKIP, OTHER_SIDE = 0, 1, 2
@@ -221,6 +225,17 @@ def close_shadows(s: Arrays, x: Scratch) -> None:
 
 
 @kernel
+def _count_volume(s: Arrays, market: int, qty: int) -> None:
+    """Add a match to the traded volume of its bucket of time."""
+    number = s.counters[STEP_TS] // s.counters[BUCKET_NS]
+    bucket = s.volumes[market, number % BUCKETS]
+    if bucket[0] != number:
+        bucket[0] = number
+        bucket[1] = 0
+    bucket[1] = min(bucket[1] + qty, BOUND)
+
+
+@kernel
 def _apply_fill(
     s: Arrays,
     x: Scratch,
@@ -270,6 +285,8 @@ def _apply_fill(
     book_fill(s, slot, qty, price, fee, fee_pool, fee_ledger, has_other_side, kind == _SETTLEMENT)
     if action == OTHER_SIDE:
         trade_with(s, m.book, -qty, -value_at_price(s, slot, qty, price), price)
+    if kind == _TRADE and s.counters[BUCKET_NS] and (qty > 0 or not paired):
+        _count_volume(s, market, abs(qty))
     if kind == _TRADE and m.fills_set_mark and m.quoted_ts != s.counters[STEP_TS]:
         set_mark(s, market, price * m.mark_factor)
 
@@ -340,7 +357,8 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         grade: Equity grade of pools that the window brings up.
 
     Returns:
-        ``DONE``, ``BREACH`` (pools in ``s.breaches``), ``HEAP_FULL`` or ``FAULTED``.
+        ``DONE``, ``ATTEND`` (pools in ``s.breaches``, or the host attends every step), ``HEAP_FULL`` or
+        ``FAULTED``.
     """
     while True:
         if not s.counters[PENDING]:
@@ -359,5 +377,5 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         close_shadows(s, x)
         if s.counters[FAULT]:
             return FAULTED
-        if s.counters[BREACHES]:
-            return BREACH
+        if s.counters[BREACHES] or s.counters[ATTENDING]:
+            return ATTEND

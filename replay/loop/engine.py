@@ -6,16 +6,16 @@ waterfall on the batch of their positions and lets the ledger kernel book the ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.errors import ReplayError, TapeError
 from replay.loop.advance import (
-    BREACH,
+    ATTEND,
     DONE,
     FAULTED,
     HEAP_FULL,
@@ -24,15 +24,15 @@ from replay.loop.advance import (
     close_shadows,
     row_actions,
 )
-from replay.loop.books import Conservation, check_conservation, open_books, value_of
-from replay.loop.ledger import book_takeover
-from replay.loop.margin import valuation
+from replay.loop.books import Conservation, check_conservation, open_books
+from replay.loop.cascade import Cascade, Sink, append_rows
 from replay.loop.shadow import ShadowAudit, Texts
 from replay.loop.state import (
     BAD_PRICE,
     BREACHES,
     BREAK,
     BREAKS,
+    BUCKETS,
     CELL_OVERFLOW,
     FAULT,
     FAULT_MARKET,
@@ -45,7 +45,6 @@ from replay.loop.state import (
     State,
     mark_sources,
 )
-from replay.loop.waterfall import ForcedBatch, forced_batch, take_over
 from replay.rules.plan import Plan
 from replay.tape.read import Tape, Window
 from replay.tape.schema import Grade
@@ -53,14 +52,7 @@ from replay.units import format_time
 
 Array = npt.NDArray[Any]
 
-_TABLES = ("transfers", "funding", "prices", "liquidations", "fills")
-
-
-class Sink(Protocol):
-    """Where the loop writes rows of run tables, in units of the tape."""
-
-    def append(self, table: str, columns: Mapping[str, Any]) -> None:
-        """Append rows by column."""
+_TABLES = ("transfers", "funding", "prices", "liquidations", "fills", "depth")
 
 
 @dataclass(slots=True)
@@ -74,6 +66,13 @@ class Outcome:
     balanced_markets: int = 0
     first_ts: int | None = None
     last_ts: int | None = None
+
+
+def _bucket(plan: Plan) -> int:
+    """Return the width of the buckets of traded volume, 0 where no rule asks for it."""
+    if plan.depth is None or plan.depth.provider != "volume":
+        return 0
+    return max(1, plan.depth.window_ns // BUCKETS)
 
 
 class Replay:
@@ -122,12 +121,13 @@ class Replay:
             watching=rules_decide,
             anchoring=anchoring,
             grade=grade,
+            bucket_ns=_bucket(plan),
         )
         self._audit = ShadowAudit(self.state, plan, texts, rules_decide=rules_decide)
         self._outcome = Outcome(self.state, Conservation((), (), ()))
         self._outcome.balanced_markets = open_books(self.state, tape)
-        if rules_decide:
-            self._open_absorbers()
+        start = tape.first_ts or 0
+        self.cascade = Cascade(self.state, plan, sink, start) if rules_decide else None
 
     def run(
         self, *, batch_rows: int = 65_536, threads: int = 2, until: int | None = None
@@ -147,6 +147,9 @@ class Replay:
                 self._outcome.first_ts = min(int(table[0][0]) for table in window if len(table[0]))
             self._outcome.last_ts = last
             yield last, rows_so_far
+        if self.cascade is not None:
+            self.cascade.finish()
+            self._outcome.liquidations = self.cascade.episodes.count
         self._outcome.conservation = check_conservation(self.state, self._outcome.last_ts or 0)
 
     @property
@@ -166,6 +169,8 @@ class Replay:
         )
         counters = state.arrays.counters
         counters[SHADOWS] = counters[BREAKS] = 0
+        if self.cascade is not None and self.cascade.depth is not None:
+            self.cascade.depth.open_window(window.depth, window.fills)
         ruled: set[tuple[int, int]] = set()
         while True:
             status = advance(state.arrays, window, scratch, state.default_grade)
@@ -175,14 +180,16 @@ class Replay:
                 raise self._fault(window, scratch)
             if status == HEAP_FULL:
                 state.grow_heap(int(counters[FULL_HEAP]))
-            elif status == BREACH:
-                ruled |= self._liquidate(scratch)
+            elif status == ATTEND:
+                ruled |= self._attend(scratch, window)
+        if self.cascade is not None and self.cascade.depth is not None:
+            self.cascade.depth.close_window()
         for name, table in zip(_TABLES, window, strict=True):
             self._outcome.rows[name] += len(table[0])
         shadows = scratch.shadows[: counters[SHADOWS]]
         audit, engagements = self._audit.rows(window.liquidations, shadows, ruled)
-        _append_rows(self._sink, "audit", audit)
-        _append_rows(self._sink, "engagements", engagements)
+        append_rows(self._sink, "audit", audit)
+        append_rows(self._sink, "engagements", engagements)
         breaks = scratch.breaks[: counters[BREAKS]]
         if len(breaks):
             names = ("ts", "account", "market", "expected", "found")
@@ -191,162 +198,22 @@ class Replay:
             check_conservation(state, int(counters[STEP_TS]))
         state.drain_external()
 
-    def _liquidate(self, scratch: Scratch) -> set[tuple[int, int]]:
-        """Run the waterfall on the pools in breach; return (pool, ts) of each."""
+    def _attend(self, scratch: Scratch, window: Window) -> set[tuple[int, int]]:
+        """Run the waterfall of one step; return (pool, ts) of each pool in breach."""
         state = self.state
         counters = state.arrays.counters
         ts = int(counters[STEP_TS])
         pools = state.arrays.breaches[: counters[BREACHES]].astype(np.int64)
         counters[BREACHES] = 0
-        state.arrays.pools["liquidated_ts"][pools] = ts
-        batch = forced_batch(state, ts, pools)
-        stage = self._plan.ladder[0]
-        take_over(batch, state, stage.absorber)
-        value_before = self._absorber_equities(batch)
-        book_takeover(state.arrays, batch.position, batch.bankruptcy_value, batch.absorber)
+        shadows = scratch.shadows[: counters[SHADOWS]]
+        recorded = shadows["position"][shadows["ts"] == ts]
+        assert self.cascade is not None
+        self.cascade.step(ts, pools, recorded)
         if counters[FAULT]:
             raise self._fault(None, scratch)
         close_shadows(state.arrays, scratch)
-        self._write(batch, stage.absorber, scratch, value_before)
         check_conservation(state, ts)
         return {(int(pool), ts) for pool in pools}
-
-    def _absorber_equities(self, batch: ForcedBatch) -> dict[int, int]:
-        """Return the equity of each absorber's pool before the step's takeovers."""
-        pools = np.unique(self.state.positions["pool"][batch.absorber])
-        return {int(pool): int(valuation(self.state.arrays, int(pool))[0]) for pool in pools}
-
-    def _write(self, batch: ForcedBatch, absorber: str, scratch: Scratch, balances: dict[int, int]) -> None:
-        """Write a step's liquidations, forced orders, absorber movements and engagements."""
-        state, stage = self.state, self._plan.ladder[0]
-        rows = len(batch.pool)
-        first = np.concatenate(([True], batch.pool[1:] != batch.pool[:-1]))
-        liquidation = self._outcome.liquidations + np.cumsum(first) - 1
-        self._outcome.liquidations += int(first.sum())
-        value_at_mark = np.array(
-            [
-                value_of(state, int(m), int(n), int(mark), at_mark=True)
-                for m, n, mark in zip(batch.market, batch.size, batch.mark, strict=True)
-            ],
-            np.int64,
-        )
-        gain = value_at_mark - batch.bankruptcy_value
-        shadows = scratch.shadows[: state.arrays.counters[SHADOWS]]
-        is_recorded = np.isin(batch.position, shadows["position"][shadows["ts"] == batch.ts])
-        zeros = np.zeros(rows, np.int64)
-        asked = np.abs(batch.size)
-        pools = state.pools[batch.pool]
-        steps = np.full(rows, batch.ts)
-        self._sink.append(
-            "liquidations",
-            {
-                "liquidation": liquidation,
-                "ts": steps,
-                "ts_end": steps,
-                "account": pools["account"],
-                "ledger": pools["ledger"],
-                "market": batch.market,
-                "mode": state.positions["mode"][batch.position],
-                "size": batch.size,
-                "asked": asked,
-                "netted": zeros,
-                "book": zeros,
-                "absorbed": batch.absorbed,
-                "adl": zeros,
-                "left": batch.left,
-                "bankruptcy_value": batch.bankruptcy_value,
-                "mark": batch.mark,
-                "equity": batch.equity,
-                "maintenance": batch.maintenance,
-                "surplus": np.maximum(gain, 0),
-                "shortfall": np.maximum(-gain, 0),
-                "fund": zeros if absorber.startswith("@vault") else np.maximum(-gain, 0),
-                "vault": np.maximum(-gain, 0) if absorber.startswith("@vault") else zeros,
-                "socialised": zeros,
-                "bad_debt": zeros,
-                "recorded": is_recorded.astype(np.int8),
-            },
-        )
-        self._sink.append(
-            "forced_orders",
-            {
-                "ts": steps,
-                "liquidation": liquidation,
-                "stage": [stage.action] * rows,
-                "account": pools["account"],
-                "market": batch.market,
-                "asked": -batch.size,
-                "filled": -batch.size,
-                "value": -batch.bankruptcy_value,
-                "mark": batch.mark,
-                "reason": [f"taken over whole by {absorber}"] * rows,
-            },
-        )
-        takers = state.positions[batch.absorber]
-        running = []
-        for pool, amount in zip(takers["pool"].tolist(), gain.tolist(), strict=True):
-            balances[pool] += amount
-            running.append(balances[pool])
-        self._sink.append(
-            "absorber_ledger",
-            {
-                "ts": steps,
-                "account": state.pools["account"][takers["pool"]],
-                "ledger": pools["ledger"],
-                "market": batch.market,
-                "kind": [stage.action] * rows,
-                "amount": gain,
-                "balance": running,
-                "inventory": takers["size"],
-            },
-        )
-        self._write_engagements(batch, absorber, running)
-
-    def _write_engagements(self, batch: ForcedBatch, absorber: str, balances: Sequence[int]) -> None:
-        stage = self._plan.ladder[0]
-        rows = []
-        for market in np.unique(batch.market):
-            mine = np.flatnonzero(batch.market == market)
-            count = len(mine)
-            rows.append(
-                {
-                    "ts": batch.ts,
-                    "scope": absorber,
-                    "market": int(market),
-                    "ledger": self.state.markets[int(market)].ledger,
-                    "stage": stage.action,
-                    "state": "engaged",
-                    "reason": f"equity below maintenance in {count} pool{'s' if count > 1 else ''}",
-                    "measured": sum(batch.equity[mine].tolist()),
-                    "threshold": sum(batch.maintenance[mine].tolist()),
-                    "fund_balance": balances[int(mine[-1])],
-                    "quantity": sum(batch.absorbed[mine].tolist()),
-                    "shadow": 0,
-                }
-            )
-        _append_rows(self._sink, "engagements", rows)
-
-    def _open_absorbers(self) -> None:
-        """Make the absorbers' pools and write what they begin with."""
-        stage = self._plan.ladder[0]
-        ledgers = sorted({market.ledger for market in self._tape.markets if market.dex != "spot"})
-        pools = [self.state.pseudo_pool(stage.absorber, ledger) for ledger in ledgers]
-        cash = [int(self.state.pools[pool]["cash"]) for pool in pools]
-        start = self._tape.first_ts or 0
-        rows = [
-            {
-                "ts": start,
-                "account": self.state.account(stage.absorber),
-                "ledger": ledger,
-                "market": None,
-                "kind": "opening",
-                "amount": amount,
-                "balance": amount,
-                "inventory": None,
-            }
-            for ledger, amount in zip(ledgers, cash, strict=True)
-        ]
-        _append_rows(self._sink, "absorber_ledger", rows)
 
     def _fault(self, window: Window | None, scratch: Scratch) -> ReplayError:
         """Turn a fault of the kernel into an error that names account, market and row."""
@@ -380,9 +247,3 @@ class Replay:
             row=row,
             mend="amounts are in 1e-8 of the currency; check units and scales of the source",
         )
-
-
-def _append_rows(sink: Sink, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        sink.append(table, {name: [row.get(name) for row in rows] for name in names})

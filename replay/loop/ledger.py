@@ -288,23 +288,38 @@ def pay_funding(s: Arrays, market: int, rate: int) -> None:
 
 
 @kernel
-def book_takeover(s: Arrays, slots: Array, values: Array, takers: Array) -> None:
-    """Hand whole positions over at given values.
+def take_other_side(s: Arrays, slot: int, qty: int, value: int) -> None:
+    """Book a whole value to a position that may flip: the closing part is its share of the value."""
+    held = s.positions[slot].size
+    part = 0
+    if held != 0 and (held > 0) != (qty > 0) and abs(qty) > abs(held):
+        part = muldiv(abs(value), abs(held), abs(qty), FLOOR)
+        if value < 0:
+            part = -part
+    book(s, slot, qty, value, part)
+
+
+@kernel
+def book_forced(s: Arrays, slots: Array, quantities: Array, values: Array, takers: Array) -> None:
+    """Book forced orders to the positions they close and to those that take the other side.
 
     Args:
         s: The state.
-        slots: Positions that lose all of their size.
-        values: Their signed values in atoms; the pool books ``-value``, the taker ``+value``.
-        takers: Position slots of the pseudo accounts that take them, same market.
+        slots: Positions that are closed, wholly or in part.
+        quantities: Signed quantities booked to them: negative closes a long.
+        values: Signed values booked to them, in atoms; the takers book the opposite.
+        takers: Position slots of who takes them (an absorber, @book), of the same market.
     """
     for i in range(len(slots)):
-        size = s.positions[slots[i]].size
-        value = values[i]
-        book(s, slots[i], -size, -value, -value)
-        held = s.positions[takers[i]].size
-        part = 0
-        if held != 0 and (held > 0) != (size > 0) and abs(size) > abs(held):
-            part = muldiv(abs(value), abs(held), abs(size), FLOOR)
-            if value < 0:
-                part = -part
-        book(s, takers[i], size, value, part)
+        if quantities[i] != 0:
+            book(s, slots[i], quantities[i], values[i], values[i])
+            take_other_side(s, takers[i], -quantities[i], -values[i])
+
+
+@kernel
+def move_cash(s: Arrays, sources: Array, targets: Array, amounts: Array) -> None:
+    """Move cash between pools of one ledger: fees, surplus, bad debt."""
+    for i in range(len(sources)):
+        if amounts[i] != 0:
+            add_cash(s, sources[i], -amounts[i])
+            add_cash(s, targets[i], amounts[i])

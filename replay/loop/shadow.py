@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy.typing as npt
@@ -170,9 +171,9 @@ class ShadowAudit:
         }
         judged = known and valued and size != 0
         if judged and breach:
-            row["stage"] = self._plan.ladder[0].action
-            row["absorbed"] = abs(size)
-            row["adl_needed"] = 0
+            row["stage"] = self._stage(equity, maintenance)
+            row["absorbed"] = abs(size) if row["stage"] == "takeover" else None
+            row["adl_needed"] = abs(size) if row["stage"] == "adl" else 0
         key = (int(shadow["pool"]), int(shadow["ts"]))
         if not known or not valued:
             row["verdict"] = "unknown equity"
@@ -191,6 +192,16 @@ class ShadowAudit:
             row["verdict"] = "missed" if self._rules_decide else "healthy"
             row["cause"] = self._cause(report, market, size, at_recorded_mark, maintenance, shadow)
         return row
+
+    def _stage(self, equity: int, maintenance: int) -> str:
+        """Return the action of the rung that the rules would begin with."""
+        levels = [
+            (Fraction(*rung.level), number)
+            for number, rung in enumerate(self._plan.ladder)
+            if equity * rung.level[1] - rung.level[0] * maintenance
+            < int(self._plan.breach_at_equal and rung.level[0] > 0)
+        ]
+        return self._plan.ladder[min(levels)[1]].action
 
     def _cause(
         self,
@@ -253,25 +264,25 @@ class ShadowAudit:
         """Return the engagements the rules see on the recorded day, one per step and market."""
         if self._rules_decide:
             return []
-        groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+        groups: dict[tuple[int, int, str], list[Mapping[str, Any]]] = {}
         for row in audit:
             if row["verdict"] == "agrees":
-                groups.setdefault((row["ts"], row["market"]), []).append(row)
-        stage = self._plan.ladder[0]
+                groups.setdefault((row["ts"], row["market"], row["stage"]), []).append(row)
+        absorber = self._plan.absorber
         return [
             {
                 "ts": ts,
-                "scope": stage.absorber,
+                "scope": absorber.account if absorber is not None and stage == "takeover" else "@book",
                 "market": market,
                 "ledger": rows[0]["ledger"],
-                "stage": stage.action,
+                "stage": stage,
                 "state": "engaged",
                 "reason": f"equity below maintenance in {len(rows)} pool{'s' if len(rows) > 1 else ''}",
                 "measured": sum(row["replayed_equity"] for row in rows),
                 "threshold": sum(row["replayed_maintenance"] for row in rows),
                 "fund_balance": None,
-                "quantity": sum(row["absorbed"] for row in rows),
+                "quantity": sum(abs(row["replayed_size"]) for row in rows),
                 "shadow": 1,
             }
-            for (ts, market), rows in groups.items()
+            for (ts, market, stage), rows in groups.items()
         ]

@@ -29,6 +29,7 @@ POOL = np.dtype(
         ("liquidated_ts", "i8"),  # last liquidation by the rules
         ("anchored", "i8"),  # booked against @unexplained in the step `anchor_ts`
         ("anchor_ts", "i8"),
+        ("cooldown_until", "i8"),  # until then book orders of the pool are whole
         ("account", "i4"),
         ("market", "i4"),  # of an isolated pool, else -1
         ("first", "i4"),  # head of the chain of its positions, newest first
@@ -37,6 +38,7 @@ POOL = np.dtype(
         ("grade", "u1"),
         ("special", "u1"),  # pseudo account: unlimited credit, never risk-checked
         ("dirty", "u1"),
+        ("in_breach", "u1"),  # at the end of the current step: no winner of it
     ],
     align=True,
 )
@@ -152,13 +154,17 @@ BREAK = np.dtype(
     CHAINED,
     UNMARKED,
     LEAST_SLACK,
+    ATTENDING,
+    BUCKET_NS,
     COUNTERS,
-) = range(24)
+) = range(26)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
 
 NEVER = -(1 << 63)
+BUCKETS = 64
+"""Buckets of time in which traded volume is kept; together they are the window of the depth rule."""
 
 
 class Arrays(NamedTuple):
@@ -176,6 +182,7 @@ class Arrays(NamedTuple):
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps
+    volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
 
 @kernel
@@ -259,6 +266,7 @@ class State:
         watching: bool,
         anchoring: bool,
         grade: Grade,
+        bucket_ns: int = 0,
     ) -> None:
         self.markets = list(markets)
         self.ledgers = list(ledgers)
@@ -283,6 +291,7 @@ class State:
         counters = np.zeros(COUNTERS, np.int64)
         counters[WATCHING] = watching
         counters[ANCHORING] = anchoring
+        counters[BUCKET_NS] = bucket_ns
         counters[LEAST_SLACK] = 1 if plan.breach_at_equal else 0
         records["first_tier"] = plan.tier_first[:-1]
         records["end_tier"] = plan.tier_first[1:]
@@ -305,6 +314,7 @@ class State:
             tiers=tiers,
             heaps=np.zeros(2 * len(markets), HEAP),
             entries=np.zeros(0, ENTRY),
+            volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
         self._add_pseudo_accounts()
@@ -379,6 +389,13 @@ class State:
             used = entries[before["start"] : before["start"] + before["size"]]
             moved[after["start"] : after["start"] + after["size"]] = used
         self.arrays = self.arrays._replace(heaps=heaps, entries=moved)
+
+    def traded_volume(self, market: int, ts: int) -> int:
+        """Return the quantity traded voluntarily in a market in the last ``BUCKETS`` buckets of time."""
+        bucket = ts // int(self.arrays.counters[BUCKET_NS])
+        numbers, quantities = self.arrays.volumes[market].T
+        recent = (numbers > bucket - BUCKETS) & (numbers <= bucket)
+        return int(quantities[recent].sum())
 
     def drain_external(self) -> None:
         """Move the flows booked by compiled code into Python integers, which cannot overflow."""

@@ -305,7 +305,8 @@ def judge(s: Arrays) -> bool:
             done += 1
             continue
         margin = slack(s, pool)
-        if margin < s.counters[LEAST_SLACK]:
+        s.pools[pool].in_breach = margin < s.counters[LEAST_SLACK]
+        if s.pools[pool].in_breach:
             s.breaches[s.counters[BREACHES]] = pool
             s.counters[BREACHES] += 1
         else:
@@ -320,6 +321,15 @@ def judge(s: Arrays) -> bool:
         s.dirty[i - done] = s.dirty[i]
     s.counters[DIRTY] = count - done
     return room
+
+
+@kernel
+def soil_open(s: Arrays, pools: Array) -> None:
+    """Note those of the pools that still have positions, to be judged again at the end of the next step."""
+    for pool in pools:
+        s.pools[pool].in_breach = False
+        if not _is_flat(s, pool):
+            soil(s, pool)
 
 
 @kernel

@@ -1,7 +1,7 @@
-"""The waterfall: each stage is a plain function over a batch of forced orders.
+"""The waterfall: stages over batches of forced orders, in the order book, takeover, ADL, bad debt.
 
-A batch holds the positions of all pools found in breach at the end of one step, in canonical order (pool,
-then position). A stage fills in what it takes of each order; what no stage took is `left`.
+A batch holds the open positions of pools in breach at the end of a step, in canonical order (pool, then
+position). A stage is a function from the batch and the market's state to what it takes of each order.
 """
 
 from __future__ import annotations
@@ -12,19 +12,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.exact import muldiv_floor, muldiv_half_even
 from replay.kernels import kernel
+from replay.loop.books import value_of
+from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.margin import bankruptcy_values, valuation
 from replay.loop.state import Arrays, State
+from replay.rules.plan import BookOrder
+from replay.tape.schema import Side
+from replay.units import BOUND, RATE_SCALE
 
 Array = npt.NDArray[Any]
+
+_RATE_ONE = 10**RATE_SCALE
 
 
 @dataclass(slots=True)
 class ForcedBatch:
-    """The forced orders of one step, one row a position; quantities and money as in the ledger.
+    """The open positions of pools in breach, one row each; quantities and money as in the ledger.
 
-    ``size`` is the signed position to be closed, ``bankruptcy_value`` the signed value at which closing it
-    costs the pool exactly its share of equity. Equity and maintenance are those of the pool.
+    ``size`` is the signed position, ``bankruptcy_value`` the signed value at which closing it costs the pool
+    exactly its share of equity. Equity and maintenance are those of the pool.
     """
 
     ts: int
@@ -36,18 +44,20 @@ class ForcedBatch:
     bankruptcy_value: Array
     equity: Array
     maintenance: Array
-    absorbed: Array = field(init=False)
-    absorber: Array = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Nothing is taken yet."""
-        self.absorbed = np.zeros(len(self.pool), np.int64)
-        self.absorber = np.full(len(self.pool), -1, np.int64)
-
-    @property
-    def left(self) -> Array:
-        """Quantity of each order that no stage has taken, unsigned."""
-        return np.abs(self.size) - self.absorbed
+    def rows(self, index: Array) -> ForcedBatch:
+        """Return some of the rows."""
+        return ForcedBatch(
+            self.ts,
+            self.pool[index],
+            self.position[index],
+            self.market[index],
+            self.size[index],
+            self.mark[index],
+            self.bankruptcy_value[index],
+            self.equity[index],
+            self.maintenance[index],
+        )
 
 
 @kernel
@@ -80,7 +90,7 @@ def _forced_orders(s: Arrays, pools: Array, rows: int) -> tuple[Array, Array, Ar
 
 
 def forced_batch(state: State, ts: int, pools: Array) -> ForcedBatch:
-    """Return the forced orders for all positions of the pools in breach, valued at bankruptcy.
+    """Return the open positions of pools, valued at bankruptcy.
 
     Args:
         state: The state at the end of the step.
@@ -105,17 +115,135 @@ def forced_batch(state: State, ts: int, pools: Array) -> ForcedBatch:
     )
 
 
-def take_over(batch: ForcedBatch, state: State, absorber: str) -> None:
-    """Let an absorber take all that is left of each order at its bankruptcy value (stage ``takeover``).
+@dataclass(slots=True)
+class BookFills:
+    """What the book took of a batch: unsigned quantities, signed values booked to the loser, limits."""
+
+    asked: Array
+    limit: Array
+    filled: Array
+    value: Array
+    sliced: Array
+    reason: list[str] = field(default_factory=list)
+
+
+def send_to_book(batch: ForcedBatch, state: State, depth: Depth, rung: BookOrder) -> BookFills:
+    """Let forced orders walk the book (stage ``book``); nothing is booked yet.
 
     Args:
-        batch: The step's forced orders; ``absorbed`` and ``absorber`` (position slot) are filled in.
-        state: The state, in which the absorber's positions are made where they do not exist yet.
-        absorber: Pseudo account of the fund or vault.
+        batch: The positions.
+        state: The state.
+        depth: The book; what is taken is missing for later orders.
+        rung: Size, slices, limit and time in force of the rules.
     """
-    state.reserve(len(batch.pool))
-    taker_of = {
-        int(market): state.pseudo_position(absorber, int(market)) for market in np.unique(batch.market)
-    }
-    batch.absorber = np.array([taker_of[int(market)] for market in batch.market], np.int64)
-    batch.absorbed = np.abs(batch.size)
+    rows = len(batch.pool)
+    asked, sliced = _asked(batch, state, rung)
+    limit = np.full(rows, NO_LIMIT, np.int64)
+    if rung.limit == "bankruptcy":
+        for i in range(rows):
+            limit[i] = limit_at_bankruptcy(
+                state, int(batch.market[i]), int(batch.size[i]), int(batch.bankruptcy_value[i])
+            )
+    filled, value = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    whole = np.full(rows, rung.all_or_nothing)
+    for market in np.unique(batch.market):
+        inverse = bool(state.arrays.markets[market]["inverse"])
+        for side, is_long in ((Side.BID, True), (Side.ASK, False)):
+            mine = np.flatnonzero((batch.market == market) & ((batch.size > 0) == is_long) & (asked > 0))
+            if len(mine) == 0:
+                continue
+            taken, magnitude = depth.fill(int(market), side, batch.ts, asked[mine], limit[mine], whole[mine])
+            filled[mine] = taken
+            # The loser's booking has the sign of the quantity that closes: V(-n) of a long.
+            value[mine] = -magnitude if is_long != inverse else magnitude
+    return BookFills(asked, limit, filled, value, sliced, _reasons(asked, filled, limit))
+
+
+def _reasons(asked: Array, filled: Array, limit: Array) -> list[str]:
+    reasons = []
+    for want, have, worst in zip(asked.tolist(), filled.tolist(), limit.tolist(), strict=True):
+        if want == 0:
+            reasons.append("nothing to reduce")
+        elif have == want:
+            reasons.append("filled")
+        elif worst == NO_LIMIT:
+            reasons.append("depth used up")
+        else:
+            reasons.append("depth within the limit used up")
+    return reasons
+
+
+def _asked(batch: ForcedBatch, state: State, rung: BookOrder) -> tuple[Array, Array]:
+    """Return the unsigned quantity each order asks for, and whether it is a slice."""
+    asked = np.abs(batch.size)
+    sliced = np.zeros(len(asked), bool)
+    cooling = state.pools["cooldown_until"][batch.pool] > batch.ts
+    for i in range(len(asked)):
+        market, size, mark = int(batch.market[i]), int(batch.size[i]), int(batch.mark[i])
+        lot = state.markets[market].lot
+        if rung.size == "step_down":
+            asked[i] = _step_down(state, market, size, mark, lot)
+        elif rung.slice_above and not cooling[i]:
+            notional = abs(value_of(state, market, size, mark, at_mark=True))
+            if notional > rung.slice_above:
+                part = int(muldiv_floor(abs(size), rung.slice_rate, _RATE_ONE)) // lot * lot
+                asked[i] = min(abs(size), max(part, lot))
+                sliced[i] = asked[i] < abs(size)
+    return asked, sliced
+
+
+def _step_down(state: State, market: int, size: int, mark: int, lot: int) -> int:
+    """Return the least whole lots that bring a position to the lower edge of its margin tier."""
+    record, tiers = state.arrays.markets[market], state.arrays.tiers
+    notional = abs(value_of(state, market, size, mark, at_mark=True))
+    mine = tiers["start"][record["first_tier"] : record["end_tier"]]
+    tier = int(np.searchsorted(mine, notional, side="right")) - 1
+    if tier <= 0:
+        return 0
+    edge = int(mine[tier])
+    num, den = int(record["mark_num"]), int(record["mark_den"])
+    keep = edge * mark // num if record["inverse"] else edge * den // (mark * num)
+    while keep > 0 and abs(value_of(state, market, keep, mark, at_mark=True)) > edge:
+        keep -= 1
+    cut = abs(size) - keep
+    return min(abs(size), -(-cut // lot) * lot)
+
+
+def limit_at_bankruptcy(state: State, market: int, size: int, bankruptcy_value: int) -> int:
+    """Return the worst price at which closing a position does not cost more than its share of equity.
+
+    Rounded to the tick against the loser's counterparty: a sale of a long up, a purchase for a short down,
+    so that a fill at the limit never makes a new shortfall (engine.md 3.6).
+    """
+    record, tick = state.arrays.markets[market], state.markets[market].tick
+    num, den, quantity = int(record["price_num"]), int(record["price_den"]), abs(size)
+    is_long = size > 0
+    if record["inverse"]:
+        worth = -bankruptcy_value if is_long else bankruptcy_value
+        if worth <= 0:
+            return BOUND if is_long else NO_LIMIT
+        numerator, denominator = quantity * num, worth
+    else:
+        worth = bankruptcy_value if is_long else -bankruptcy_value
+        if worth <= 0:
+            return NO_LIMIT if is_long else 0
+        numerator, denominator = worth * den, quantity * num
+    ticks, rest = divmod(numerator, denominator * tick)
+    return (ticks + (1 if rest and is_long else 0)) * tick
+
+
+def surplus_over_bankruptcy(batch: ForcedBatch, fills: BookFills) -> Array:
+    """Return what each fill is better for the pool than its bankruptcy price, in atoms, never negative."""
+    surplus = np.zeros(len(batch.pool), np.int64)
+    for i in np.flatnonzero(fills.filled):
+        part = int(
+            muldiv_floor(abs(int(batch.bankruptcy_value[i])), int(fills.filled[i]), abs(int(batch.size[i])))
+        )
+        at_bankruptcy = -part if batch.bankruptcy_value[i] >= 0 else part
+        surplus[i] = max(0, at_bankruptcy - int(fills.value[i]))
+    return surplus
+
+
+def fees_of(values: Array, rate: int) -> Array:
+    """Return the fees on values, half to even on the magnitude, in atoms."""
+    return np.array([muldiv_half_even(abs(int(v)), rate, _RATE_ONE) for v in values], np.int64)

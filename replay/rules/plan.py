@@ -10,19 +10,130 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
-class Takeover:
-    """A stage of the ladder: an absorber takes over the whole pool.
+class BookOrder:
+    """A rung of the ladder: forced orders into the book, one for each position of the pool.
 
     Attributes:
-        absorber: The pseudo account that takes over, ``@vault:<name>`` or ``@fund:<name>``; it books in the
-            ledger of the pool.
+        level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance.
+        size: ``full``, or ``step_down``: what brings the position to the lower edge of its margin tier
+            (nothing in the lowest tier).
+        slice_above: Notional in atoms above which only a slice is sent; 0 never slices.
+        slice_rate: Share of the position in a slice, in 1e-12.
+        cooldown_ns: How long after a filled slice orders of the pool are whole.
+        limit: Worst price taken: ``none``, or ``bankruptcy``: the pool's own bankruptcy price of the position.
+        all_or_nothing: Whether an order that cannot fill whole fills nothing.
+        surplus_to: Who gets what a fill is better than the bankruptcy price: ``trader`` or ``absorber``.
+        fee_rate: Fee of the forced order, in 1e-12 of its value.
+    """
+
+    action: ClassVar[str] = "book"
+
+    level: tuple[int, int]
+    size: Literal["full", "step_down"]
+    slice_above: int
+    slice_rate: int
+    cooldown_ns: int
+    limit: Literal["none", "bankruptcy"]
+    all_or_nothing: bool
+    surplus_to: Literal["trader", "absorber"]
+    fee_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """A rung of the ladder: an absorber takes over the whole pool.
+
+    Attributes:
+        level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance.
         price: At what value: ``bankruptcy`` leaves the pool with exactly nothing.
     """
 
     action: ClassVar[str] = "takeover"
 
-    absorber: str
+    level: tuple[int, int]
     price: Literal["bankruptcy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deleverage:
+    """A rung of the ladder: the pool's positions are closed against winners at once.
+
+    Attributes:
+        level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance; 0 is equity.
+    """
+
+    action: ClassVar[str] = "adl"
+
+    level: tuple[int, int]
+
+
+Rung = BookOrder | Takeover | Deleverage
+
+
+@dataclass(frozen=True, slots=True)
+class Absorber:
+    """Who takes over, from what money, and what it does with what it took.
+
+    Attributes:
+        account: Pseudo account: ``@vault:<name>`` or ``@fund:<name>``; it books in the ledger of the pool.
+        work_out: ``hold`` keeps the inventory; ``book`` sells it into the book each step, at any price.
+        insolvent_below: Whether its own positions are deleveraged while its equity is negative.
+        drawdown: Start and stop ratios in 1e-12 (0.3 and 0.25 mean -30 % and -25 %) of a market's profit
+            against the fund's highest balance, both over ``window_ns``; None: no such rule.
+        window_ns: Length of the rolling window.
+        least_balance: Balance in atoms below which the drawdown rule does not start.
+        stops_at_zero: Whether all of its markets deleverage while its balance is not above zero.
+    """
+
+    account: str
+    work_out: Literal["hold", "book"]
+    insolvent_below: bool
+    drawdown: tuple[int, int] | None
+    window_ns: int
+    least_balance: int
+    stops_at_zero: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Adl:
+    """How winners are chosen and closed.
+
+    Attributes:
+        score: Name of a registered score, see ``replay.loop.adl.SCORES``.
+        price: ``previous_mark``, ``mark``, or ``bankruptcy`` of the loser.
+        winner_fee_rate: Fee of a winner, in 1e-12 of value.
+        loser_fee_rate: Fee of a loser that is no absorber.
+        lights: Steps of the indicator.
+    """
+
+    score: str
+    price: Literal["previous_mark", "mark", "bankruptcy"]
+    winner_fee_rate: int
+    loser_fee_rate: int
+    lights: int
+
+
+@dataclass(frozen=True, slots=True)
+class DepthRule:
+    """What the book takes of forced orders.
+
+    Attributes:
+        provider: ``levels`` of the tape, traded ``volume``, or a ``static`` table.
+        haircut_rate: Share of the levels that is not there in need, in 1e-12.
+        half_life_ns: In what time half of what forced orders took has come back; 0: at once.
+        participation_rate: Share of the traded volume of the window that is offered (``volume``).
+        window_ns: Window of the traded volume.
+        slippage_bp: How far behind the mark that volume is offered, in basis points.
+        static: (basis points behind the mark, notional in atoms) per level (``static``).
+    """
+
+    provider: Literal["levels", "volume", "static"]
+    haircut_rate: int
+    half_life_ns: int
+    participation_rate: int
+    window_ns: int
+    slippage_bp: int
+    static: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +152,12 @@ class Plan:
         tier_rate: int64[tiers], maintenance rate in 1e-12, above 0 and at most 1.
         tier_deduction: int64[tiers], money in atoms taken off maintenance.
         breach_at_equal: Whether equity equal to maintenance is a breach already.
-        ladder: What happens to a pool in breach, in this order.
+        ladder: Rungs. Of those that apply to a pool in breach the ones with the lowest level act, in the
+            order of the file; what one leaves goes to the next.
+        absorber: Who takes over; None where the ladder has no takeover and no surplus goes to one.
+        depth: What the book takes; None where the ladder has no book orders and the absorber holds.
+        adl: How winners are closed; None where that never happens.
         allocation: How a pool's equity is shared over its positions for their bankruptcy prices.
-        adl_enabled: Whether winners may be closed.
         assumptions: What the rule file assumes because the venue does not publish it.
     """
 
@@ -54,7 +168,9 @@ class Plan:
     tier_rate: npt.NDArray[np.int64]
     tier_deduction: npt.NDArray[np.int64]
     breach_at_equal: bool
-    ladder: tuple[Takeover, ...]
+    ladder: tuple[Rung, ...]
+    absorber: Absorber | None
+    depth: DepthRule | None
+    adl: Adl | None
     allocation: Literal["maintenance_proportional"]
-    adl_enabled: bool
     assumptions: tuple[str, ...]

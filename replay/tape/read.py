@@ -109,6 +109,16 @@ class Fills(NamedTuple):
     mode: Array
 
 
+class DepthRows(NamedTuple):
+    """Rows of ``depth``."""
+
+    ts: Ints
+    market: Array
+    side: Array
+    price: Ints
+    qty: Ints
+
+
 class Window(NamedTuple):
     """Rows of all event tables between two moments: whole steps, each table in order of ``(ts, seq)``."""
 
@@ -117,6 +127,7 @@ class Window(NamedTuple):
     prices: Prices
     liquidations: Liquidations
     fills: Fills
+    depth: DepthRows
 
     @property
     def rows(self) -> int:
@@ -139,6 +150,7 @@ _COLUMNS: dict[str, tuple[type[Any], str]] = {
         "ts, seq, market, account, qty, price, fee, fee_ledger, kind, paired, "
         f"coalesce(victim, -1)::INTEGER, coalesce(start_position, {NONE}), mode",
     ),
+    "depth": (DepthRows, "ts, market, side, price, qty"),
 }
 
 

@@ -1,0 +1,260 @@
+"""Auto-deleveraging: who among the winners is closed, how much, and against whom.
+
+One ranking per (market, side, step); losers in canonical order meet winners in rank order by two cumulative
+sums. Scores are floating point for order only; equal scores fall back to the pool, then the position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.exact import HALF_EVEN, OVERFLOW, muldiv, signed_value
+from replay.kernels import kernel
+from replay.loop.ledger import add_cash, book
+from replay.loop.margin import is_valued, maintenance_of, notional_at, valuation
+from replay.loop.state import Arrays, State
+from replay.tape.schema import Grade
+from replay.units import RATE_SCALE
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+_UNKNOWN = int(Grade.UNKNOWN)
+_RATE_ONE = 10**RATE_SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class Winners:
+    """Candidates of one market and side: positions in profit, in order of slots, money in atoms.
+
+    ``share`` is the part of the pool's equity that the position's own bankruptcy price would use up.
+    """
+
+    position: Array
+    pool: Array
+    size: Array
+    cost: Array
+    value: Array
+    equity: Array
+    notional: Array
+    share: Array
+    known: Array
+
+
+Score = Callable[[Winners], Floats]
+"""A policy of ranking: a score per candidate, larger is closed earlier."""
+
+
+def leveraged_price_ratio(winners: Winners) -> Floats:
+    """Score by (mark/entry, inverted for shorts) x (notional / account value).
+
+    The ratio of a winner is above one whatever its side and payoff: larger over smaller of the values at
+    mark and at entry. Source: Hyperliquid's page on auto-deleveraging, for shorts in the natural reading.
+    """
+    mark, entry = np.abs(winners.value).astype(np.float64), np.abs(winners.cost).astype(np.float64)
+    ratio = np.maximum(mark, entry) / np.minimum(mark, entry)
+    return ratio * (winners.notional.astype(np.float64) / winners.equity.astype(np.float64))
+
+
+def leveraged_return(winners: Winners) -> Floats:
+    """Score by (profit / entry value) x effective leverage, ``|V| / (V - V_bankruptcy)``.
+
+    Source: the leveraged-return ranking that Bybit and BitMEX describe.
+    """
+    profit = (winners.value - winners.cost).astype(np.float64)
+    entry = np.abs(winners.cost).astype(np.float64)
+    leverage = np.abs(winners.value).astype(np.float64) / winners.share.astype(np.float64)
+    return (profit / entry) * leverage
+
+
+SCORES: dict[str, Score] = {
+    "leveraged_price_ratio": leveraged_price_ratio,
+    "leveraged_return": leveraged_return,
+}
+"""Registered scores, by the name rule files use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Winners of one market and side in the order in which they are closed."""
+
+    position: Array
+    pool: Array
+    size: Array
+    score: Floats
+    lights: Array
+
+
+@kernel
+def _candidates(
+    s: Arrays,
+    slots: Array,
+    kept: Array,
+    cost: Array,
+    value: Array,
+    equity: Array,
+    notional: Array,
+    share: Array,
+    known: Array,
+) -> int:
+    """Keep the positions that may be deleveraged and value them; return how many."""
+    count = 0
+    for slot in slots:
+        p = s.positions[slot]
+        pool = s.pools[p.pool]
+        if pool.special or pool.in_breach or not is_valued(s, p.pool):
+            continue
+        size_notional = notional_at(s, p.size, p.market, s.markets[p.market].mark)
+        at_mark = signed_value(p.size, size_notional, s.markets[p.market].inverse != 0)
+        if at_mark - p.cost <= 0 or p.cost == 0 or size_notional == 0:
+            continue
+        pool_equity, pool_maintenance, pool_notional = valuation(s, p.pool)
+        is_known = pool.grade != _UNKNOWN
+        if is_known and pool_equity <= 0:
+            continue
+        own = 0
+        if is_known and pool_maintenance > 0:
+            own = muldiv(pool_equity, maintenance_of(s, p.market, size_notional), pool_maintenance, HALF_EVEN)
+        kept[count] = slot
+        cost[count] = p.cost
+        value[count] = at_mark
+        equity[count] = pool_equity if is_known else size_notional
+        notional[count] = pool_notional if is_known else size_notional
+        share[count] = max(own, 1) if is_known else size_notional
+        known[count] = is_known
+        count += 1
+    return count
+
+
+def rank_winners(state: State, market: int, *, losers_are_long: bool, score: Score, lights: int) -> Ranking:
+    """Rank the profitable positions on the other side of a market.
+
+    Pools in breach, pseudo accounts, pools without equity and positions without profit are no candidates.
+    Pools of unknown equity come last, by their price ratio alone.
+
+    Args:
+        state: The state at the end of the step.
+        market: The market.
+        losers_are_long: Side of the losers; winners are on the other.
+        score: The policy.
+        lights: How many steps of the indicator there are, by cumulative quantity.
+    """
+    positions = state.positions
+    side = positions["size"] < 0 if losers_are_long else positions["size"] > 0
+    slots = np.flatnonzero(side & (positions["market"] == market))
+    rows = len(slots)
+    kept, cost, value, equity, notional, share = (np.zeros(rows, np.int64) for _ in range(6))
+    known = np.zeros(rows, np.uint8)
+    count = _candidates(state.arrays, slots, kept, cost, value, equity, notional, share, known)
+    position = kept[:count]
+    winners = Winners(
+        position,
+        positions["pool"][position].astype(np.int64),
+        np.abs(positions["size"][position]),
+        cost[:count],
+        value[:count],
+        equity[:count],
+        notional[:count],
+        share[:count],
+        known[:count],
+    )
+    scores = score(winners)
+    order = np.lexsort((winners.position, winners.pool, -scores, 1 - winners.known.astype(np.int8)))
+    return Ranking(
+        winners.position[order],
+        winners.pool[order],
+        winners.size[order],
+        scores[order],
+        indicator(winners.size[order], lights),
+    )
+
+
+def indicator(sizes: Array, lights: int) -> Array:
+    """Return how many of ``lights`` are lit per rank: all for the first n-th, one for the last.
+
+    Source: BitMEX's steps of 20 % of cumulative quantity, the last contract of a position deciding.
+    """
+    total = int(sizes.sum())
+    if total == 0:
+        return np.zeros(len(sizes), np.int64)
+    reached = [int(x) for x in np.cumsum(sizes)]
+    return np.array([lights + 1 - -(-lights * x // total) for x in reached], np.int64)
+
+
+def pair_queue(losers: Array, winners: Array) -> tuple[Array, Array, Array]:
+    """Pair quantities of losers, in order, with quantities of winners, in order: a queue.
+
+    Args:
+        losers: Unsigned quantities to close.
+        winners: Unsigned quantities available.
+
+    Returns:
+        For each piece the index of the loser, the index of the winner, and its quantity. The pieces sum to
+        the smaller of both totals.
+    """
+    ends_of_losers, ends_of_winners = np.cumsum(losers), np.cumsum(winners)
+    total = min(
+        int(ends_of_losers[-1]) if len(losers) else 0, int(ends_of_winners[-1]) if len(winners) else 0
+    )
+    if total == 0:
+        empty = np.zeros(0, np.int64)
+        return empty, empty, empty
+    ends = np.union1d(ends_of_losers, ends_of_winners)
+    ends = ends[(ends > 0) & (ends <= total)]
+    starts = np.concatenate(([0], ends[:-1]))
+    return (
+        np.searchsorted(ends_of_losers, starts, side="right"),
+        np.searchsorted(ends_of_winners, starts, side="right"),
+        (ends - starts).astype(np.int64),
+    )
+
+
+@kernel
+def book_pairs(
+    s: Arrays,
+    losers: Array,
+    winners: Array,
+    quantities: Array,
+    values: Array,
+    loser_rate: int,
+    winner_rate: int,
+    loser_fees: Array,
+    winner_fees: Array,
+) -> None:
+    """Close pieces of losing positions against winning ones.
+
+    Args:
+        s: The state.
+        losers: Position slots that lose; each piece closes part of them.
+        winners: Position slots on the other side.
+        quantities: Unsigned quantities of the pieces.
+        values: Unsigned contract values of the pieces in atoms.
+        loser_rate: Fee of the loser, in 1e-12 of value.
+        winner_rate: Fee of the winner.
+        loser_fees: Filled with the fees of the losers.
+        winner_fees: Filled with the fees of the winners.
+    """
+    for i in range(len(losers)):
+        loser, winner = s.positions[losers[i]], s.positions[winners[i]]
+        inverse = s.markets[loser.market].inverse != 0
+        quantity = -quantities[i] if loser.size > 0 else quantities[i]
+        value = signed_value(quantity, values[i], inverse)
+        book(s, losers[i], quantity, value, value)
+        book(s, winners[i], -quantity, -value, -value)
+        ledger = s.markets[loser.market].ledger
+        loser_fees[i] = _fee(values[i], loser_rate) if s.pools[loser.pool].special == 0 else 0
+        winner_fees[i] = _fee(values[i], winner_rate)
+        add_cash(s, loser.pool, -loser_fees[i])
+        add_cash(s, winner.pool, -winner_fees[i])
+        add_cash(s, s.ledgers[ledger].fees_pool, loser_fees[i] + winner_fees[i])
+
+
+@kernel
+def _fee(value: int, rate: int) -> int:
+    fee = muldiv(value, rate, _RATE_ONE, HALF_EVEN)
+    return 0 if fee == OVERFLOW else fee
