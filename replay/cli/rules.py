@@ -89,22 +89,15 @@ def check_command(file: str) -> None:
     from pathlib import Path
 
     from replay.rules import compile_rules, load_file
+    from replay.rules.explain import summary
 
     book = load_file(Path(file))
     plan = compile_rules(book, (), (), accept_assumptions=True)
-    margin = book.resolved["margin"]
-    shape = f"{margin['shape']}, "
-    shape += (
-        f"rate {margin['rate']}"
-        if "rate" in margin
-        else f"{len(margin['tiers'])} tiers in {margin['currency']}"
-    )
     lines = {
         "holds": _days(book),
         "status": _status(book),
-        "margin": shape,
         "breach": book.rules.trigger.when,
-        "ladder": "; ".join(f"takeover by {stage.absorber} at {stage.price} price" for stage in plan.ladder),
+        **summary(book, plan),
         "assumptions": str(len(plan.assumptions)),
         "sha256": book.sha256,
     }

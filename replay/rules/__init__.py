@@ -3,9 +3,11 @@
 from replay.rules.compile import compile_rules
 from replay.rules.load import RuleFile, list_rules, load_file, load_rules
 from replay.rules.model import RuleBook
-from replay.rules.plan import Plan, Takeover
+from replay.rules.plan import BookOrder, Deleverage, Plan, Takeover
 
 __all__ = [
+    "BookOrder",
+    "Deleverage",
     "Plan",
     "RuleBook",
     "RuleFile",

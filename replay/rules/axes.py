@@ -81,12 +81,14 @@ AXES: Mapping[str, Axis] = {
         }
     ),
     "ladder.*.action": Axis(
-        {"takeover": "An absorber takes the positions over, away from the order book."},
+        {
+            "book_order": "Forced orders go into the order book, one for each position of the pool.",
+            "takeover": "An absorber takes the positions over, away from the order book.",
+            "adl": "The positions are closed against winners at once.",
+        },
         (
             "cancel_orders",
             "net_own_hedge",
-            "book_order",
-            "step_down",
             "assign",
             "auction",
             "pool_close",
@@ -94,7 +96,12 @@ AXES: Mapping[str, Axis] = {
         ),
     ),
     "ladder.*.size": Axis(
-        {"full": "Every position of the pool goes, whole."},
+        {
+            "full": "Every position of the pool goes, whole.",
+            "step_down": (
+                "Of each position, what brings it down to the edge of its margin tier; in the lowest nothing."
+            ),
+        },
         (
             "fraction_of_remaining",
             "fraction_of_original",
@@ -103,6 +110,27 @@ AXES: Mapping[str, Axis] = {
             "notional_cap",
             "window_capacity",
         ),
+    ),
+    "ladder.*.limit": Axis(
+        {
+            "none": "The order takes any price.",
+            "bankruptcy": "The order takes no price worse than the position's bankruptcy price.",
+        },
+        ("zero_equity", "oracle_band", "bankruptcy_band"),
+    ),
+    "ladder.*.tif": Axis(
+        {
+            "ioc": "It takes what is there; what it does not get goes to the next rung.",
+            "fok": "It is filled whole or not at all.",
+        },
+        ("resting", "post_only", "dutch"),
+    ),
+    "ladder.*.surplus_to": Axis(
+        {
+            "trader": "What a fill is better than the bankruptcy price stays in the pool.",
+            "absorber": "What a fill is better than the bankruptcy price goes to the absorber.",
+        },
+        ("liquidator", "pool"),
     ),
     "ladder.*.price": Axis(
         {"bankruptcy": "Each position changes hands at its bankruptcy price."},
@@ -136,13 +164,67 @@ AXES: Mapping[str, Axis] = {
         {"tape": "It opens with the cash the tape gives it, or with none."}, ("constant",)
     ),
     "absorbers.*.inventory": Axis(
-        {"holds": "It keeps the positions it takes over, at their takeover value."}, ("none",)
+        {"holds": "The positions it takes over are booked to it, at their takeover value."}, ("none",)
+    ),
+    "absorbers.*.work_out": Axis(
+        {
+            "hold": "It keeps them.",
+            "book": "It sells them into the book at each step, at any price.",
+        },
+        ("scheduled",),
     ),
     "absorbers.*.outflow_cap": Axis(
         {"none": "It takes all it is handed; its equity may fall below zero."},
         ("per_trade", "per_account_and_step", "per_market_and_day", "per_day", "lifetime"),
     ),
-    "adl.enabled": Axis({"false": "Nobody's winning position is ever closed to pay a loss."}, ("true",)),
+    "absorbers.*.insolvent_below_zero": Axis(
+        {
+            "true": "While its own equity is below zero its positions are deleveraged, like any loser's.",
+            "false": "Its own positions are never deleveraged for what its equity is.",
+        }
+    ),
+    "absorbers.*.stops_at_zero": Axis(
+        {
+            "true": "While its balance is not above zero it takes nothing; all its markets deleverage.",
+            "false": "It takes over whatever its balance is.",
+        }
+    ),
+    "adl.enabled": Axis(
+        {
+            "false": "Nobody's winning position is ever closed to pay a loss.",
+            "true": "Winning positions are closed to pay what nobody else can.",
+        }
+    ),
+    "adl.score": Axis(
+        {
+            "leveraged_price_ratio": (
+                "First is the highest (mark / entry, inverted for shorts) x (notional / account value)."
+            ),
+            "leveraged_return": "First is the highest (profit / entry value) x (effective leverage).",
+        },
+        ("margin_ratio", "set_leverage", "opening_leverage", "profit_on_wallet"),
+    ),
+    "adl.loss_rule": Axis(
+        {"exclude": "Only positions in profit are closed."},
+        ("divide", "product", "zero", "smaller_abs_first"),
+    ),
+    "adl.price": Axis(
+        {
+            "previous_mark": "Both sides trade at the mark before the one that brought the loser down.",
+            "mark": "Both sides trade at the mark.",
+            "bankruptcy": "Both sides trade at the loser's bankruptcy price.",
+        },
+        ("oracle", "clamped_oracle", "zero_price"),
+    ),
+    "depth.provider": Axis(
+        {
+            "none": "No forced order reaches the book.",
+            "levels": "The book holds the levels on the tape.",
+            "volume": "The book holds a share of what was traded lately.",
+            "static": "The book holds the same table of levels at all times.",
+        },
+        ("bands",),
+    ),
     "socialise.method": Axis(
         {"none": "Losses are not spread over other accounts."},
         (
@@ -176,25 +258,20 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
         "levels": "named levels below maintenance",
         "collateral": "haircuts and weights of collateral",
     },
-    "margin.tiers.*": {"market": "tiers of one market", "markets": "tiers of some markets"},
+    "margin.tables.*": {"dex": "tables of one dex"},
     "trigger": {"level": "a breach at a multiple of maintenance"},
     "ladder.*": {
-        "enter": "a stage's own condition",
-        "exit": "a stage's own end",
-        "scope": "a stage for a part of the pool",
-        "tif": "how long an order stands",
-        "limit": "a price limit of an order",
+        "enter": "a rung's own condition",
+        "exit": "a rung's own end",
+        "scope": "a rung for a part of the pool",
         "position_order": "an order among the positions",
-        "fee": "a liquidation fee",
-        "surplus_to": "a receiver of what is left over",
-        "rate_limit": "cool-downs and caps",
+        "rate_limit": "caps per step and window",
     },
     "bankruptcy": {"rounding": "rounding of the price", "recompute": "a new price after each partial fill"},
     "absorbers.*": {
         "start": "a constant opening balance",
         "inflows": "a choice of what flows in",
         "inventory_cap": "a cap on what it holds",
-        "workout": "how fast it sells what it holds",
         "active_windows": "hours in which it is on",
     },
     "adl": {
@@ -207,23 +284,20 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
         "profit_term": "the profit part of the score",
         "leverage_term": "the leverage part of the score",
         "combine": "how the score is put together",
-        "loss_rule": "the score of losers",
         "equity_scope": "whose equity counts",
         "net_hedges": "hedges netted first",
         "queue_scope": "one queue for what",
         "tie_break": "order of equal scores",
         "refresh": "when ranks are made anew",
-        "price": "the price of the closing",
         "fallback_price": "another price in need",
         "per_counterparty_cap": "a cap per account",
         "must_not_worsen_counterparty": "a safeguard of the closed account",
-        "fees": "fees of the closing",
         "cancel_winner_orders": "open orders of the closed",
         "mode": "how it is booked",
         "residual_to": "who gets what is left",
-        "lights": "the displayed rank",
         "unfilled": "what happens to the rest",
     },
+    "depth": {"cap_per_step": "a limit per step", "forced_share": "the forced part of anonymous volume"},
     "socialise": {"order": "before, instead of or after ADL", "factor": "the share that is spread"},
 }
 """Keys of the axes to come, by section, with what they will say."""

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from replay.errors import RulesError
-from replay.rules.model import RATE_ONE, BracketMargin, FlatMargin, RuleBook
-from replay.rules.plan import Plan, Takeover
+from replay.rules import plan
+from replay.rules.model import (
+    AdlOff,
+    AdlRung,
+    BookOrderRung,
+    BracketMargin,
+    FlatMargin,
+    NoDepth,
+    RuleBook,
+    StaticDepth,
+    TakeoverRung,
+    VolumeDepth,
+)
+from replay.rules.numbers import RATE_ONE
+from replay.rules.plan import Plan
 from replay.tape.schema import Payoff
 from replay.units import RATE_SCALE, format_units
 
 if TYPE_CHECKING:
     from replay.tape.read import Market
+
+_Tier = tuple[int, int, int]
 
 
 def compile_rules(
@@ -33,8 +49,8 @@ def compile_rules(
         accept_assumptions: Also compile a book whose status is ``draft``.
 
     Raises:
-        RulesError: A draft without ``accept_assumptions``; a rate above 1; tiers in another currency than a
-            market's; a ladder and absorbers that do not fit each other.
+        RulesError: A draft without ``accept_assumptions``; a rate above 1; a market without margin tiers in
+            its currency; a ladder, absorbers, depth and ADL that do not fit each other.
     """
     if book.rules.status == "draft" and not accept_assumptions:
         raise RulesError(
@@ -43,105 +59,309 @@ def compile_rules(
             key="status",
             mend=f"read `replay rules show {book.name}`, then run with --accept-assumptions",
         )
-    tiers = _tiers(book)
-    _check_currency(book, markets, ledgers)
-    counts = [0 if market.payoff == Payoff.SPOT else len(tiers) for market in markets]
-    derived = [market for market in markets if market.payoff != Payoff.SPOT]
-    columns = np.array(tiers, dtype=np.int64).T
-    starts, rates, deductions = (np.tile(column, len(derived)) for column in columns)
+    _check_rates(book)
+    tiers = [_tiers(book, market, ledgers) for market in markets]
+    columns = np.array([tier for own in tiers for tier in own], dtype=np.int64).reshape(-1, 3).T
+    _check_ladder(book)
+    absorber = _absorber(book)
+    _check_adl(book)
     return Plan(
         name=book.name,
         sha256=book.sha256,
-        tier_first=np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64),
-        tier_from=starts,
-        tier_rate=rates,
-        tier_deduction=deductions,
+        tier_first=np.concatenate(([0], np.cumsum([len(own) for own in tiers], dtype=np.int64))).astype(
+            np.int64
+        ),
+        tier_from=columns[0].copy(),
+        tier_rate=columns[1].copy(),
+        tier_deduction=columns[2].copy(),
         breach_at_equal=book.rules.trigger.when == "equity <= maintenance",
         ladder=_ladder(book),
+        absorber=absorber,
+        depth=_depth(book, markets, ledgers),
+        adl=_adl(book),
         allocation=book.rules.bankruptcy.allocation,
-        adl_enabled=book.rules.adl.enabled,
         assumptions=book.rules.assumptions,
     )
 
 
-def _tiers(book: RuleBook) -> list[tuple[int, int, int]]:
-    """Return ``(from, rate, deduction)`` of each tier; a flat rate is one tier."""
+def _refuse(book: RuleBook, key: str, text: str, mend: str) -> RulesError:
+    return RulesError(text, file=book.place(key), key=key, mend=mend)
+
+
+def _check_rates(book: RuleBook) -> None:
+    """Refuse a rate above 1: the search for breaches needs maintenance to rise no faster than value."""
+    for key, rate in _rates(book):
+        if rate > RATE_ONE:
+            raise _refuse(
+                book,
+                key,
+                f"a maintenance rate of {format_units(rate, RATE_SCALE)} is above 1",
+                "rates are shares of notional: 1 % is 0.01; the sum of all rates on a position is at most 1",
+            )
+
+
+def _rates(book: RuleBook) -> Iterator[tuple[str, int]]:
     margin = book.rules.margin
     if isinstance(margin, FlatMargin):
-        _check_rate(book, "margin.rate", margin.rate)
+        yield "margin.rate", margin.rate
+        return
+    for index, table in enumerate(margin.tables):
+        for number, tier in enumerate(table.tiers):
+            yield f"margin.tables.{index}.tiers.{number}.rate", tier.rate
+
+
+def _tiers(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]) -> list[_Tier]:
+    """Return ``(from, rate, deduction)`` of a market's tiers: one of a flat rate, none of a spot market."""
+    margin = book.rules.margin
+    if market.payoff == Payoff.SPOT:
+        return []
+    if isinstance(margin, FlatMargin):
         return [(0, margin.rate, 0)]
-    tiers = []
-    for index, tier in enumerate(margin.tiers):
-        _check_rate(book, f"margin.tiers.{index}.rate", tier.rate)
-        tiers.append((tier.start, tier.rate, tier.deduction or 0))
-    return tiers
+    currency = ledgers[market.ledger][1]
+    index = margin.table_of(market.name, currency)
+    if index is None:
+        raise _refuse(
+            book,
+            "margin.tables",
+            f"no table is for market {market.name} of the tape, which settles in {currency}",
+            f"write a [[margin.tables]] with currencies = [{currency!r}], with or without markets"
+            f"; the tables there are: {_tables(margin)}",
+        )
+    return [(tier.start, tier.rate, tier.deduction or 0) for tier in margin.tables[index].tiers]
 
 
-def _check_rate(book: RuleBook, key: str, rate: int) -> None:
-    """Refuse a rate above 1: the search for breaches needs maintenance to rise no faster than value."""
-    if rate > RATE_ONE:
-        raise RulesError(
-            f"a maintenance rate of {format_units(rate, RATE_SCALE)} is above 1",
-            file=book.place(key),
-            key=key,
-            mend="rates are shares of notional: 1 % is 0.01; the sum of all rates on a position is at most 1",
+def _tables(margin: BracketMargin) -> str:
+    return "; ".join(
+        f"{', '.join(table.markets or ('all others',))} in {', '.join(table.currencies)}"
+        for table in margin.tables
+    )
+
+
+def _check_ladder(book: RuleBook) -> None:
+    """Refuse a ladder with a rung that is never reached, or none for a pool just below maintenance."""
+    ladder = book.rules.ladder
+    first = ladder[0].level
+    if first != (1, 1):
+        raise _refuse(
+            book,
+            "ladder.0.level",
+            f"nothing acts on a pool between {_level(first)} of maintenance and maintenance",
+            'the first of the [[ladder]] has level = "1"',
+        )
+    for index, (above, rung) in enumerate(pairwise(ladder), start=1):
+        if _above(rung.level, above.level):
+            raise _refuse(
+                book,
+                f"ladder.{index}.level",
+                f"a level of {_level(rung.level)} stands below one of {_level(above.level)}",
+                "write the [[ladder]] from the highest level to the lowest",
+            )
+        if rung.level == above.level and not isinstance(above, BookOrderRung):
+            raise _refuse(
+                book,
+                f"ladder.{index}",
+                f"this rung is never reached: rung {index - 1} takes the whole pool at the same level",
+                f'a rung with action = "{above.action}" is the last of its level',
+            )
+    for index, rung in enumerate(ladder):
+        if rung.size == "step_down" and isinstance(book.rules.margin, FlatMargin):
+            raise _refuse(
+                book,
+                f"ladder.{index}.size",
+                "there are no tiers to step down: the margin is flat",
+                'write size = "full", or a margin of shape = "bracket_deduction"',
+            )
+
+
+def _above(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] * other[1] > other[0] * one[1]
+
+
+def _level(level: tuple[int, int]) -> str:
+    return str(level[0]) if level[1] == 1 else f"{level[0]}/{level[1]}"
+
+
+def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
+    rungs: list[plan.Rung] = []
+    for rung in book.rules.ladder:
+        if isinstance(rung, TakeoverRung):
+            rungs.append(plan.Takeover(level=rung.level, price=rung.price))
+        elif isinstance(rung, AdlRung):
+            rungs.append(plan.Deleverage(level=rung.level))
+        else:
+            rungs.append(
+                plan.BookOrder(
+                    level=rung.level,
+                    size=rung.size,
+                    slice_above=rung.slice_above or 0,
+                    slice_rate=RATE_ONE if rung.slice_share is None else rung.slice_share,
+                    cooldown_ns=rung.cooldown or 0,
+                    limit=rung.limit,
+                    all_or_nothing=rung.tif == "fok",
+                    surplus_to=rung.surplus_to,
+                    fee_rate=rung.fee,
+                )
+            )
+    return tuple(rungs)
+
+
+def _absorber(book: RuleBook) -> plan.Absorber | None:
+    """Return the absorber that the ladder hands to, after checking that each name fits."""
+    absorbers = book.rules.absorbers
+    names: list[str] = []
+    for index, absorber in enumerate(absorbers):
+        if absorber.name in names:
+            raise _refuse(
+                book,
+                f"absorbers.{index}.name",
+                f"two absorbers are called {absorber.name}",
+                "give each of the [[absorbers]] a name of its own",
+            )
+        names.append(absorber.name)
+    used = _used_absorbers(book, names)
+    for index, name in enumerate(names):
+        if name not in used:
+            raise _refuse(
+                book,
+                f"absorbers.{index}",
+                f"no rung of the ladder hands anything to {name}",
+                "name it as the absorber of a [[ladder]] rung, or take it out",
+            )
+    if len(absorbers) > 1:
+        raise _refuse(
+            book,
+            "absorbers.1",
+            "not yet: more than one absorber is not supported in this version",
+            "keep one of the [[absorbers]]",
+        )
+    if not absorbers:
+        return None
+    only = absorbers[0]
+    drawdown = None
+    if only.drawdown_start is not None and only.drawdown_stop is not None:
+        drawdown = (only.drawdown_start, only.drawdown_stop)
+    return plan.Absorber(
+        account=only.account,
+        work_out=only.work_out,
+        insolvent_below=only.insolvent_below_zero,
+        drawdown=drawdown,
+        window_ns=only.window or 0,
+        least_balance=only.least_balance or 0,
+        stops_at_zero=only.stops_at_zero,
+    )
+
+
+def _used_absorbers(book: RuleBook, names: list[str]) -> set[str]:
+    """Return the absorbers that rungs hand to; a surplus goes to the one there is."""
+    used: set[str] = set()
+    for index, rung in enumerate(book.rules.ladder):
+        if isinstance(rung, TakeoverRung):
+            if rung.absorber not in names:
+                raise _refuse(
+                    book,
+                    f"ladder.{index}.absorber",
+                    f"there is no absorber called {rung.absorber}",
+                    f"the [[absorbers]] of the file are: {', '.join(names) or 'none'}",
+                )
+            used.add(rung.absorber)
+        elif isinstance(rung, BookOrderRung) and rung.surplus_to == "absorber":
+            if not names:
+                raise _refuse(
+                    book,
+                    f"ladder.{index}.surplus_to",
+                    "there is no absorber to take the surplus",
+                    'write one of the [[absorbers]], or surplus_to = "trader"',
+                )
+            used.update(names[:1])
+    return used
+
+
+def _check_adl(book: RuleBook) -> None:
+    """Refuse ADL that nothing starts, and starts of an ADL that is off."""
+    rules = book.rules
+    starts = [f"ladder.{index}" for index, rung in enumerate(rules.ladder) if isinstance(rung, AdlRung)]
+    for index, absorber in enumerate(rules.absorbers):
+        starts += [f"absorbers.{index}.{key}" for key in absorber.triggers]
+    if isinstance(rules.adl, AdlOff):
+        if starts:
+            raise _refuse(
+                book,
+                starts[0],
+                "it starts auto-deleveraging, which is off: adl.enabled is false",
+                "take it out, or write an [adl] that is enabled",
+            )
+    elif not starts:
+        raise _refuse(
+            book,
+            "adl.enabled",
+            "nothing starts auto-deleveraging",
+            'write a [[ladder]] rung with action = "adl" or a trigger of one of the [[absorbers]]; '
+            "without ADL write enabled = false",
         )
 
 
-def _check_currency(book: RuleBook, markets: Sequence[Market], ledgers: Sequence[tuple[str, str]]) -> None:
-    """Refuse tiers in one currency for a market that settles in another."""
-    margin = book.rules.margin
-    if not isinstance(margin, BracketMargin):
-        return
+def _adl(book: RuleBook) -> plan.Adl | None:
+    adl = book.rules.adl
+    if isinstance(adl, AdlOff):
+        return None
+    return plan.Adl(
+        score=adl.score,
+        price=adl.price,
+        winner_fee_rate=adl.winner_fee,
+        loser_fee_rate=adl.loser_fee,
+        lights=adl.lights,
+    )
+
+
+def _depth(
+    book: RuleBook, markets: Sequence[Market], ledgers: Sequence[tuple[str, str]]
+) -> plan.DepthRule | None:
+    """Return the rule of the book's depth, after checking that something is sent there."""
+    rules, depth = book.rules, book.rules.depth
+    senders = [f"ladder.{i}" for i, rung in enumerate(rules.ladder) if isinstance(rung, BookOrderRung)]
+    senders += [f"absorbers.{i}.work_out" for i, a in enumerate(rules.absorbers) if a.work_out == "book"]
+    if isinstance(depth, NoDepth):
+        if senders:
+            raise _refuse(
+                book,
+                "depth.provider",
+                f"{senders[0]} sends orders into a book without depth",
+                'write how deep it is: provider = "levels", "volume" or "static"',
+            )
+        return None
+    if not senders:
+        raise _refuse(
+            book,
+            "depth.provider",
+            "nothing is sent into the book",
+            'write provider = "none", or a [[ladder]] rung with action = "book_order"',
+        )
+    volume = depth if isinstance(depth, VolumeDepth) else None
+    static: tuple[tuple[int, int], ...] = ()
+    if isinstance(depth, StaticDepth):
+        _check_static_currency(book, depth, markets, ledgers)
+        static = tuple((level.bp, level.notional) for level in depth.static)
+    return plan.DepthRule(
+        provider=depth.provider,
+        haircut_rate=depth.haircut,
+        half_life_ns=depth.half_life,
+        participation_rate=volume.participation if volume else 0,
+        window_ns=volume.window if volume else 0,
+        slippage_bp=volume.slippage_bp if volume else 0,
+        static=static,
+    )
+
+
+def _check_static_currency(
+    book: RuleBook, depth: StaticDepth, markets: Sequence[Market], ledgers: Sequence[tuple[str, str]]
+) -> None:
     for market in markets:
         currency = ledgers[market.ledger][1]
-        if market.payoff != Payoff.SPOT and currency != margin.currency:
-            raise RulesError(
-                f"the tiers are in {margin.currency}, market {market.name} of the tape settles in {currency}",
-                file=book.place("margin.currency"),
-                key="margin.currency",
-                mend='not yet: tiers for some markets only; use shape = "flat" for such a tape',
+        if market.payoff != Payoff.SPOT and currency not in depth.currencies:
+            raise _refuse(
+                book,
+                "depth.currencies",
+                f"the table is in {', '.join(depth.currencies)}, market {market.name} of the tape settles in "
+                f"{currency}",
+                'not yet: a table for each currency; use provider = "levels" or "volume" for such a tape',
             )
-
-
-def _ladder(book: RuleBook) -> tuple[Takeover, ...]:
-    """Resolve the absorbers that the stages name."""
-    accounts: dict[str, str] = {}
-    for index, absorber in enumerate(book.rules.absorbers):
-        if absorber.name in accounts:
-            key = f"absorbers.{index}.name"
-            raise RulesError(
-                f"two absorbers are called {absorber.name}",
-                file=book.place(key),
-                key=key,
-                mend="give each of the [[absorbers]] a name of its own",
-            )
-        accounts[absorber.name] = absorber.account
-    stages = []
-    for index, stage in enumerate(book.rules.ladder):
-        key = f"ladder.{index}"
-        if index > 0:
-            raise RulesError(
-                f"this stage is never reached: stage {index - 1} always takes the whole pool",
-                file=book.place(key),
-                key=key,
-                mend='a stage with action = "takeover" and size = "full" is the last of the [[ladder]]',
-            )
-        if stage.absorber not in accounts:
-            raise RulesError(
-                f"there is no absorber called {stage.absorber}",
-                file=book.place(f"{key}.absorber"),
-                key=f"{key}.absorber",
-                mend=f"the [[absorbers]] of the file are: {', '.join(accounts)}",
-            )
-        stages.append(Takeover(absorber=accounts[stage.absorber], price=stage.price))
-    used = {stage.absorber for stage in book.rules.ladder}
-    for index, name in enumerate(accounts):
-        if name not in used:
-            raise RulesError(
-                f"no stage of the ladder hands anything to {name}",
-                file=book.place(f"absorbers.{index}"),
-                key=f"absorbers.{index}",
-                mend="name it as the absorber of a [[ladder]] stage, or take it out",
-            )
-    return tuple(stages)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from replay.rules.axes import AXES
-from replay.rules.model import RuleBook
+from replay.rules.model import FlatMargin, RuleBook
+from replay.rules.plan import Plan
 from replay.rules.problems import pattern_of
-from replay.units import format_units, parse_decimal
+from replay.units import RATE_SCALE, format_units, parse_decimal
 
 
 class Explained(NamedTuple):
@@ -24,20 +25,57 @@ def _percent(rate: str) -> str:
     return f"{format_units(mantissa * 100, digits)} %"
 
 
+def _level(level: str) -> str:
+    if level == "1":
+        return "It acts on every pool in breach that no lower level takes."
+    if level == "0":
+        return "It acts on a pool whose equity is below zero."
+    return f"It acts on a pool whose equity is below {level} of its maintenance."
+
+
 FREE: Mapping[str, Callable[[str], str]] = {
     "venue": lambda value: f"The exchange is {value}.",
     "title": lambda _value: "What the file describes.",
     "valid_from": lambda value: f"The rules hold from the beginning of {value}, UTC.",
     "valid_to": lambda value: f"They hold until the end of {value}, UTC.",
     "margin.rate": lambda value: f"Maintenance is {_percent(value)} of notional, rounded up to the atom.",
-    "margin.currency": lambda value: f"The notional of the tiers is in {value}.",
-    "margin.tiers.*.from": lambda value: f"This tier holds for a notional of {value} and more.",
-    "margin.tiers.*.rate": lambda value: f"In it maintenance is {_percent(value)} of the whole notional,",
-    "margin.tiers.*.deduction": lambda value: (
+    "margin.tables.*.markets": lambda value: f"This table is for {value}.",
+    "margin.tables.*.currencies": lambda value: f"Its notional is in the market's settle currency: {value}.",
+    "margin.tables.*.tiers.*.from": lambda value: f"This tier holds for a notional of {value} and more.",
+    "margin.tables.*.tiers.*.rate": lambda value: (
+        f"In it maintenance is {_percent(value)} of the whole notional,"
+    ),
+    "margin.tables.*.tiers.*.deduction": lambda value: (
         f"less {value}, so that it does not jump where the tier begins."
     ),
+    "ladder.*.level": _level,
+    "ladder.*.slice_above": lambda value: f"Of a position of more than {value} only a slice is sent,",
+    "ladder.*.slice_share": lambda value: f"which is {_percent(value)} of it;",
+    "ladder.*.cooldown": lambda value: f"for {value} after a slice was filled, orders are whole.",
+    "ladder.*.fee": lambda value: f"The fee is {_percent(value)} of what is traded.",
     "ladder.*.absorber": lambda value: f"The taker is the absorber called {value}.",
     "absorbers.*.name": lambda value: f"The ladder calls it {value}.",
+    "absorbers.*.drawdown_start": lambda value: (
+        f"A market deleverages once its profit fell by {_percent(value)} of the highest balance,"
+    ),
+    "absorbers.*.drawdown_stop": lambda value: f"until the fall is less than {_percent(value)},",
+    "absorbers.*.window": lambda value: f"both measured against the peaks of the last {value},",
+    "absorbers.*.least_balance": lambda value: f"if the balance is above {value}.",
+    "adl.winner_fee": lambda value: f"A winner pays {_percent(value)} of the value.",
+    "adl.loser_fee": lambda value: f"A loser pays {_percent(value)} of the value.",
+    "adl.lights": lambda value: f"Ranks are shown in {value} steps.",
+    "depth.haircut": lambda value: f"{_percent(value)} of it is not there in need.",
+    "depth.half_life": lambda value: (
+        "What forced orders took is back at the next step."
+        if value == "0s"
+        else f"Half of what forced orders took is back after {value}."
+    ),
+    "depth.participation": lambda value: f"{_percent(value)} of the traded volume is offered,",
+    "depth.window": lambda value: f"counted over the last {value},",
+    "depth.slippage_bp": lambda value: f"at {value} basis points behind the mark.",
+    "depth.currencies": lambda value: f"Its notional is in the market's settle currency: {value}.",
+    "depth.static.*.bp": lambda value: f"At {value} basis points behind the mark",
+    "depth.static.*.notional": lambda value: f"it holds a notional of {value}.",
 }
 """The sentence of every key without a closed list of values."""
 
@@ -58,10 +96,39 @@ def explain(book: RuleBook) -> list[Explained]:
     return found
 
 
+def summary(book: RuleBook, plan: Plan) -> dict[str, str]:
+    """Return what a rule book compiles to in a few short lines, each with its label."""
+    margin = book.rules.margin
+    if isinstance(margin, FlatMargin):
+        shape = f"flat, rate {format_units(margin.rate, RATE_SCALE)}"
+    else:
+        shape = f"bracket_deduction, {_counted(len(margin.tables), 'table')}, "
+        shape += _counted(sum(len(table.tiers) for table in margin.tables), "tier")
+    return {
+        "margin": shape,
+        "ladder": "; ".join(f"{rung.action} below {_share(rung.level)}" for rung in plan.ladder),
+        "absorber": plan.absorber.account if plan.absorber else "none",
+        "adl": f"{plan.adl.score} at {plan.adl.price}" if plan.adl else "none",
+        "depth": plan.depth.provider if plan.depth else "none",
+    }
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _share(level: tuple[int, int]) -> str:
+    if level[0] == 0:
+        return "zero"
+    return "maintenance" if level == (1, 1) else f"{level[0]}/{level[1]} of maintenance"
+
+
 def _leaves(value: Any, parts: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, (*parts, key))
+    elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        yield parts, ", ".join(value)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _leaves(inner, (*parts, index))

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from replay.errors import RulesError
-from replay.rules.model import FloatText, RuleBook, Rules, place_of
+from replay.rules.model import RuleBook, Rules, place_of
+from replay.rules.numbers import FloatText
 from replay.rules.problems import rules_error
 
 _LIMIT = 1 << 20  # no rule file is near this; anything larger was given by mistake

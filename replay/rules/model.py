@@ -1,8 +1,8 @@
 """The typed model of a rule file: what an exchange does in one period, with nothing left unsaid.
 
-Every key is required, except ``valid_to`` and a tier's ``deduction``, so that a file says all it decides.
+Every key is required, so that a file says all it decides; the few that may be left out say what that means.
 Numbers are decimal text, or TOML floats kept as text, and become integers: rates in 1e-12, money in atoms
-of 1e-8. The values a key may have are in :mod:`replay.rules.axes`.
+of 1e-8, durations in nanoseconds. The values a key may have are in :mod:`replay.rules.axes`.
 """
 
 from __future__ import annotations
@@ -12,125 +12,40 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
-    PlainSerializer,
+    Tag,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from replay.folders import sha256_text
-from replay.units import BOUND, MONEY_SCALE, RATE_SCALE, format_units, to_units
-
-RATE_ONE = 10**RATE_SCALE
-"""A rate of 1 in units of 1e-12."""
-
-_LONGEST_NUMBER = 64
-_Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True, slots=True)
-class FloatText:
-    """A TOML float as it stands in the file; given to ``tomllib`` in place of ``float``."""
-
-    text: str
-
-
-def problem(text: str, mend: str, key: str = "") -> PydanticCustomError:
-    """Return a validation error that carries our own sentence, remedy and (relative) key."""
-    return PydanticCustomError(
-        "rules",
-        "{problem}",
-        {"problem": text, "mend": mend, "key": key},
-    )
-
-
-def _read_number(value: object, scale: int, example: str) -> int:
-    """Read an exact non-negative number as an integer in ``10**-scale``."""
-    wanted = f'write a decimal number such as "{example}"'
-    if isinstance(value, FloatText):
-        text = value.text.replace("_", "")
-    elif isinstance(value, str):
-        text = value
-    elif isinstance(value, int) and not isinstance(value, bool):
-        if abs(value) >= BOUND:
-            raise problem("the number is too large", f"the limit is {BOUND // 10**scale}")
-        text = str(value)
-    else:
-        raise problem("must be a number", wanted)
-    if len(text) > _LONGEST_NUMBER:
-        raise problem("the number is too long", wanted)
-    try:
-        units, rounded = to_units(text, scale)
-    except ValueError as failure:
-        raise problem(str(failure), wanted) from None
-    if rounded:
-        raise problem(f"{text} has more than {scale} decimals", f"at most {scale} decimals are kept")
-    if units < 0:
-        raise problem(f"{text} is negative", wanted)
-    return units
-
-
-def _read_rate(value: object) -> int:
-    rate = _read_number(value, RATE_SCALE, "0.01")
-    if rate == 0:
-        raise problem("a rate of 0 asks for no margin at all", 'write a rate above 0 such as "0.01"')
-    return rate
-
-
-def _read_money(value: object) -> int:
-    return _read_number(value, MONEY_SCALE, "50000")
-
-
-def _one_line(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise problem("must be one line of printable text", "write a sentence in quotes, without line breaks")
-    return value
-
-
-def _name(value: str) -> str:
-    if not value or not all(c.isascii() and (c.islower() or c.isdigit() or c in "-_") for c in value):
-        raise problem(
-            f"{json.dumps(value)} is not a name", "use lower-case letters, digits, - and _ such as liquidator"
-        )
-    return value
-
-
-def _not_empty(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
-    if not items:
-        raise problem("must not be empty", "write at least one")
-    return items
-
-
-def _boolean(value: object) -> object:
-    if not isinstance(value, bool):
-        raise problem("must be true or false", "write true or false without quotes")
-    return value
-
-
-Rate = Annotated[
-    int,
-    BeforeValidator(_read_rate),
-    PlainSerializer(lambda rate: format_units(rate, RATE_SCALE), return_type=str),
-]
-"""A rate above 0, an integer in 1e-12."""
-
-Money = Annotated[
-    int,
-    BeforeValidator(_read_money),
-    PlainSerializer(lambda amount: format_units(amount, MONEY_SCALE), return_type=str),
-]
-"""An amount of money of at least 0, an integer in atoms of 1e-8."""
-
-Sentence = Annotated[str, AfterValidator(_one_line)]
-Name = Annotated[str, AfterValidator(_name)]
+from replay.rules.numbers import (
+    RATE_ONE,
+    BasisPoints,
+    Boolean,
+    Count,
+    Duration,
+    Fee,
+    Level,
+    Money,
+    Name,
+    Part,
+    PositiveDuration,
+    PositiveMoney,
+    Rate,
+    Sentence,
+    Share,
+    not_empty,
+    problem,
+)
+from replay.units import MONEY_SCALE, RATE_SCALE, format_units
 
 
 class Section(BaseModel):
@@ -174,13 +89,17 @@ class FlatMargin(_Margin):
     rate: Rate = Field(description='maintenance as a share of notional, such as "0.01"')
 
 
-class BracketMargin(_Margin):
-    """``[margin]`` of shape ``bracket_deduction``: maintenance is ``rate * notional - deduction`` by tier."""
+class MarginTable(Section):
+    """``[[margin.tables]]``: the tiers of some markets, or of all that no other table names."""
 
-    shape: Literal["bracket_deduction"]
-    currency: Sentence = Field(description='the settle currency of the tiers\' notional, such as "USDC"')
-    tiers: Annotated[tuple[Tier, ...], Field(strict=False), AfterValidator(_not_empty)] = Field(
-        description="a [[margin.tiers]] table for each tier, the first from 0"
+    markets: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] | None = Field(
+        default=None, description='the markets it is for, such as ["BTC"]; left out: all others'
+    )
+    currencies: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description='the settle currencies its notional may be in, such as ["USDC"]'
+    )
+    tiers: Annotated[tuple[Tier, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description="a [[margin.tables.tiers]] table for each tier, the first from 0"
     )
 
     @field_validator("tiers")
@@ -214,6 +133,46 @@ class BracketMargin(_Margin):
             for index, (tier, exact) in enumerate(zip(tiers, exact_deductions(tiers), strict=True))
         )
 
+    def fits(self, market: str | None, currency: str) -> bool:
+        """Tell whether it is written for a market (None: for those no table names) settled in a currency."""
+        names = (None,) if self.markets is None else self.markets
+        return market in names and currency in self.currencies
+
+
+class BracketMargin(_Margin):
+    """``[margin]`` of shape ``bracket_deduction``: maintenance is ``rate * notional - deduction`` by tier."""
+
+    shape: Literal["bracket_deduction"]
+    tables: Annotated[tuple[MarginTable, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description="a [[margin.tables]] table for some markets, or for all others"
+    )
+
+    @field_validator("tables")
+    @classmethod
+    def _one_each(cls, tables: tuple[MarginTable, ...]) -> tuple[MarginTable, ...]:
+        """Check that no market and currency has two tables."""
+        seen: dict[tuple[str | None, str], int] = {}
+        for index, table in enumerate(tables):
+            for market in (None,) if table.markets is None else table.markets:
+                for currency in table.currencies:
+                    other = seen.setdefault((market, currency), index)
+                    if other != index:
+                        whose = "all other markets" if market is None else market
+                        raise problem(
+                            f"tables {other} and {index} are both for {whose} settled in {currency}",
+                            "name each market and currency once; one table without markets is for all others",
+                            f"{index}.{'currencies' if market is None else 'markets'}",
+                        )
+        return tables
+
+    def table_of(self, market: str, currency: str) -> int | None:
+        """Return the index of a market's table: the one that names it, else the one for all others."""
+        for name in (market, None):
+            for index, table in enumerate(self.tables):
+                if table.fits(name, currency):
+                    return index
+        return None
+
 
 def exact_deductions(tiers: tuple[Tier, ...]) -> list[int]:
     """Return the deductions that make maintenance continuous, in units of 1e-20 (atoms times 1e-12).
@@ -245,14 +204,65 @@ class Trigger(Section):
     when: Literal["equity < maintenance", "equity <= maintenance"]
 
 
-class TakeoverStage(Section):
+_LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
+
+
+class BookOrderRung(Section):
+    """``[[ladder]]`` with action ``book_order``: an order into the book for each position of the pool."""
+
+    action: Literal["book_order"]
+    level: Level = _LEVEL
+    size: Literal["full", "step_down"]
+    slice_above: PositiveMoney | None = Field(
+        default=None,
+        description='the notional above which a slice is sent, such as "100000"; left out: never',
+    )
+    slice_share: Part | None = Field(
+        default=None, description='the share of the position in a slice, such as "0.2"'
+    )
+    cooldown: Duration | None = Field(
+        default=None, description='how long after a filled slice orders are whole, such as "30s"'
+    )
+    limit: Literal["none", "bankruptcy"]
+    tif: Literal["ioc", "fok"]
+    surplus_to: Literal["trader", "absorber"]
+    fee: Fee = Field(description='the fee as a share of what is traded, such as "0.00045"')
+
+    @model_validator(mode="after")
+    def _slices_whole(self) -> Self:
+        given = {"slice_above": self.slice_above, "slice_share": self.slice_share, "cooldown": self.cooldown}
+        missing = [key for key, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            there = next(key for key in given if key not in missing)
+            raise problem(
+                f"`{there}` stands without `{missing[0]}`",
+                f"write {', '.join(given)} together, or none of them: orders are never sliced",
+                missing[0],
+            )
+        return self
+
+
+class TakeoverRung(Section):
     """``[[ladder]]`` with action ``takeover``: an absorber takes the pool's positions over."""
 
     action: Literal["takeover"]
+    level: Level = _LEVEL
     size: Literal["full"]
     absorber: Name = Field(description="the name of one of the [[absorbers]]")
     price: Literal["bankruptcy"]
     margin_forfeited: Literal["all_collateral"]
+
+
+class AdlRung(Section):
+    """``[[ladder]]`` with action ``adl``: the pool's positions are closed against winners at once."""
+
+    action: Literal["adl"]
+    level: Level = _LEVEL
+    size: Literal["full"]
+
+
+Rung = Annotated[BookOrderRung | TakeoverRung | AdlRung, Field(discriminator="action")]
+"""A rung of the ladder, by its action."""
 
 
 class Bankruptcy(Section):
@@ -270,18 +280,154 @@ class Absorber(Section):
     scope: Literal["ledger"]
     balance: Literal["tape"]
     inventory: Literal["holds"]
+    work_out: Literal["hold", "book"]
     outflow_cap: Literal["none"]
+    insolvent_below_zero: Annotated[Literal[True, False], Boolean]
+    drawdown_start: Part | None = Field(
+        default=None,
+        description='the drop of a market\'s profit, as a share of the highest balance, such as "0.3"; '
+        "left out: no such rule",
+    )
+    drawdown_stop: Part | None = Field(default=None, description='the drop at which it ends, such as "0.25"')
+    window: PositiveDuration | None = Field(
+        default=None, description='the rolling window of both peaks, such as "8h"'
+    )
+    least_balance: Money | None = Field(
+        default=None, description='the balance above which it may begin, such as "10000"'
+    )
+    stops_at_zero: Annotated[Literal[True, False], Boolean]
+
+    @model_validator(mode="after")
+    def _drawdown_whole(self) -> Self:
+        given = {
+            "drawdown_start": self.drawdown_start,
+            "drawdown_stop": self.drawdown_stop,
+            "window": self.window,
+            "least_balance": self.least_balance,
+        }
+        missing = [key for key, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            there = next(key for key in given if key not in missing)
+            raise problem(
+                f"`{there}` stands without `{missing[0]}`",
+                f"write {', '.join(given)} together, or none of them: no drawdown starts anything",
+                missing[0],
+            )
+        start, stop = self.drawdown_start, self.drawdown_stop
+        if start is not None and stop is not None and stop > start:
+            raise problem(
+                f"a drop of {format_units(stop, RATE_SCALE)} would end what begins at "
+                f"{format_units(start, RATE_SCALE)}",
+                "drawdown_stop is at most drawdown_start",
+                "drawdown_stop",
+            )
+        return self
 
     @property
     def account(self) -> str:
         """The pseudo account it is booked as."""
         return f"@vault:{self.name}" if self.kind == "vault" else f"@fund:{self.name}"
 
+    @property
+    def triggers(self) -> list[str]:
+        """The keys of the rules by which its state starts auto-deleveraging."""
+        rules = {
+            "insolvent_below_zero": self.insolvent_below_zero,
+            "drawdown_start": self.drawdown_start is not None,
+            "stops_at_zero": self.stops_at_zero,
+        }
+        return [key for key, on in rules.items() if on]
 
-class Adl(Section):
-    """``[adl]``: auto-deleveraging."""
 
-    enabled: Annotated[Literal[False], BeforeValidator(_boolean)]
+class AdlOff(Section):
+    """``[adl]`` with ``enabled = false``: there is no auto-deleveraging."""
+
+    enabled: Annotated[Literal[False], Boolean]
+
+
+class AdlOn(Section):
+    """``[adl]`` with ``enabled = true``: winners are closed to pay what nobody else can."""
+
+    enabled: Annotated[Literal[True], Boolean]
+    score: Literal["leveraged_price_ratio", "leveraged_return"]
+    loss_rule: Literal["exclude"]
+    price: Literal["previous_mark", "mark", "bankruptcy"]
+    winner_fee: Fee = Field(description='the fee of a winner as a share of value, such as "0.0002"')
+    loser_fee: Fee = Field(description='the fee of a loser as a share of value, such as "0.00055"')
+    lights: Count = Field(description='the steps of the indicator of ranks, such as "5"')
+
+
+def _adl_tag(value: object) -> str | None:
+    enabled = value.get("enabled") if isinstance(value, dict) else getattr(value, "enabled", None)
+    return str(enabled).lower() if isinstance(enabled, bool) else None
+
+
+Adl = Annotated[Annotated[AdlOff, Tag("false")] | Annotated[AdlOn, Tag("true")], Discriminator(_adl_tag)]
+"""``[adl]``, by whether it is enabled."""
+
+
+class NoDepth(Section):
+    """``[depth]`` of provider ``none``: nothing the rules force goes into the book."""
+
+    provider: Literal["none"]
+
+
+class _Depth(Section):
+    provider: str
+    haircut: Share = Field(description='the share of it that is not there in need, such as "0.3"')
+    half_life: Duration = Field(
+        description='in what time half of what was taken comes back, such as "10s"; "0s" is at once'
+    )
+
+
+class LevelsDepth(_Depth):
+    """``[depth]`` of provider ``levels``: the levels on the tape."""
+
+    provider: Literal["levels"]
+
+
+class VolumeDepth(_Depth):
+    """``[depth]`` of provider ``volume``: a share of what was traded lately."""
+
+    provider: Literal["volume"]
+    participation: Part = Field(description='the share of the traded volume that is offered, such as "0.1"')
+    window: PositiveDuration = Field(description='how far back volume counts, such as "60s"')
+    slippage_bp: BasisPoints = Field(description="how far behind the mark it is offered, in basis points")
+
+
+class StaticLevel(Section):
+    """``[[depth.static]]``: a level of the table."""
+
+    bp: BasisPoints = Field(description="how far behind the mark it stands, in basis points")
+    notional: PositiveMoney = Field(description='what it offers, such as "250000"')
+
+
+class StaticDepth(_Depth):
+    """``[depth]`` of provider ``static``: the same table at all times."""
+
+    provider: Literal["static"]
+    currencies: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description='the settle currencies its notional may be in, such as ["USDC"]'
+    )
+    static: Annotated[tuple[StaticLevel, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description="a [[depth.static]] table for each level, from the mark outwards"
+    )
+
+    @field_validator("static")
+    @classmethod
+    def _outwards(cls, levels: tuple[StaticLevel, ...]) -> tuple[StaticLevel, ...]:
+        for index, (inner, level) in enumerate(pairwise(levels), start=1):
+            if level.bp <= inner.bp:
+                raise problem(
+                    f"level {index} at {level.bp} basis points is not behind level {index - 1} at {inner.bp}",
+                    "write the levels from the mark outwards",
+                    f"{index}.bp",
+                )
+        return levels
+
+
+Depth = Annotated[NoDepth | LevelsDepth | VolumeDepth | StaticDepth, Field(discriminator="provider")]
+"""``[depth]``, by its provider."""
 
 
 class Socialise(Section):
@@ -307,14 +453,15 @@ class Rules(Section):
         description="a table [margin]"
     )
     trigger: Trigger = Field(description="a table [trigger]")
-    ladder: Annotated[tuple[TakeoverStage, ...], Field(strict=False), AfterValidator(_not_empty)] = Field(
-        description="a [[ladder]] table for each stage"
+    ladder: Annotated[tuple[Rung, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description="a [[ladder]] table for each rung, the highest level first"
     )
     bankruptcy: Bankruptcy = Field(description="a table [bankruptcy]")
-    absorbers: Annotated[tuple[Absorber, ...], Field(strict=False), AfterValidator(_not_empty)] = Field(
-        description="an [[absorbers]] table for each fund or vault"
+    absorbers: Annotated[tuple[Absorber, ...], Field(strict=False)] = Field(
+        description="an [[absorbers]] table for each fund or vault; absorbers = [] if there is none"
     )
     adl: Adl = Field(description="a table [adl]")
+    depth: Depth = Field(description="a table [depth]")
     socialise: Socialise = Field(description="a table [socialise]")
 
     @model_validator(mode="after")

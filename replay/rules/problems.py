@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -14,25 +15,51 @@ from pydantic_core import ErrorDetails
 from replay.errors import RulesError
 from replay.rules import model
 from replay.rules.axes import AXES, LATER_KEYS
-from replay.rules.model import FloatText, Section
+from replay.rules.model import Section
+from replay.rules.numbers import FloatText
 
-SHAPES: Mapping[str, type[Section]] = {"flat": model.FlatMargin, "bracket_deduction": model.BracketMargin}
-"""The tables ``[margin]`` may be, by its ``shape``."""
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A table that is one of several, by the value of one of its keys."""
+
+    key: str
+    tables: Mapping[str, type[Section]]
+
+
+CHOICES: Mapping[str, Choice] = {
+    "margin": Choice("shape", {"flat": model.FlatMargin, "bracket_deduction": model.BracketMargin}),
+    "ladder.*": Choice(
+        "action",
+        {"book_order": model.BookOrderRung, "takeover": model.TakeoverRung, "adl": model.AdlRung},
+    ),
+    "adl": Choice("enabled", {"false": model.AdlOff, "true": model.AdlOn}),
+    "depth": Choice(
+        "provider",
+        {
+            "none": model.NoDepth,
+            "levels": model.LevelsDepth,
+            "volume": model.VolumeDepth,
+            "static": model.StaticDepth,
+        },
+    ),
+}
+"""The tables that are one of several; ``*`` stands for a list index."""
 
 SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
     "": (model.Rules,),
     "step": (model.Step,),
     "price": (model.Price,),
-    "margin": tuple(SHAPES.values()),
-    "margin.tiers.*": (model.Tier,),
+    "margin.tables.*": (model.MarginTable,),
+    "margin.tables.*.tiers.*": (model.Tier,),
     "trigger": (model.Trigger,),
-    "ladder.*": (model.TakeoverStage,),
     "bankruptcy": (model.Bankruptcy,),
     "absorbers.*": (model.Absorber,),
-    "adl": (model.Adl,),
+    "depth.static.*": (model.StaticLevel,),
     "socialise": (model.Socialise,),
+    **{pattern: tuple(choice.tables.values()) for pattern, choice in CHOICES.items()},
 }
-"""The tables of a rule file; ``*`` stands for a list index. ``[margin]`` has one model for each shape."""
+"""The tables of a rule file; ``*`` stands for a list index."""
 
 _SHOWN = 60
 
@@ -80,23 +107,20 @@ def choices(values: Iterable[str]) -> str:
 
 
 def _finding(details: ErrorDetails) -> _Finding:
-    loc, shape = _location(details["loc"])
+    loc, tag = _location(details["loc"])
     kind, context = details["type"], details.get("ctx", {})
     if kind == "rules":
         inner = context["key"]
         key = ".".join(filter(None, (_dotted(loc), inner)))
         return _Finding(key, context["problem"], context["mend"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        found = details["input"].get("shape")
-        if found is None:
-            return _missing((*loc, "shape"), shape)
-        return _not_a_value((*loc, "shape"), found)
+        return _undecided(loc, details["input"])
     if kind == "missing":
-        return _missing(loc, shape)
+        return _missing(loc, tag)
     if kind == "extra_forbidden":
-        return _unknown(loc, shape)
+        return _unknown(loc, tag)
     if kind == "literal_error":
-        return _not_a_value(loc, details["input"])
+        return _not_a_value(loc, details["input"], tag)
     wanted = {
         "string_type": "text in quotes",
         "date_type": "a date such as 2023-02-01, without quotes and time of day",
@@ -106,16 +130,38 @@ def _finding(details: ErrorDetails) -> _Finding:
     }.get(kind)
     if wanted is None:
         return _Finding(_dotted(loc), details["msg"], "")
-    return _Finding(
-        _dotted(loc), f"must be {wanted}, found {_shown(details['input'])}", _or_nothing(_meaning(loc, shape))
-    )
+    return _wanted(loc, wanted, details["input"], tag)
+
+
+def _wanted(loc: Sequence[str | int], wanted: str, found: object, tag: str | None) -> _Finding:
+    return _Finding(_dotted(loc), f"must be {wanted}, found {_shown(found)}", _or_nothing(_meaning(loc, tag)))
+
+
+def _undecided(loc: Sequence[str | int], found: object) -> _Finding:
+    """Explain a table that is one of several while its key does not say which."""
+    key = CHOICES[pattern_of(loc)].key
+    if not isinstance(found, dict):
+        return _wanted(loc, "a table", found, None)
+    inner = (*loc, key)
+    if key not in found:
+        return _missing(inner, None)
+    if set(AXES[pattern_of(inner)].now) == {"true", "false"}:
+        return _Finding(_dotted(inner), "must be true or false", "write true or false without quotes")
+    return _not_a_value(inner, found[key], None)
 
 
 def _location(loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], str | None]:
-    """Return the place of a finding without the shape that the validator puts behind ``margin``."""
-    if len(loc) > 1 and loc[0] == "margin" and loc[1] in SHAPES:
-        return ("margin", *loc[2:]), str(loc[1])
-    return tuple(loc), None
+    """Return the place of a finding without the tag that the validator puts behind a table of several."""
+    parts: list[str | int] = []
+    tag: str | None = None
+    behind = False
+    for part in loc:
+        if behind and isinstance(part, str) and part in CHOICES[pattern_of(parts)].tables:
+            tag, behind = part, False
+            continue
+        parts.append(part)
+        behind = pattern_of(parts) in CHOICES
+    return tuple(parts), tag
 
 
 def _dotted(loc: Iterable[str | int]) -> str:
@@ -123,11 +169,11 @@ def _dotted(loc: Iterable[str | int]) -> str:
     return ".".join(part if part.isprintable() else ascii(part) for part in parts)
 
 
-def _table(loc: Sequence[str | int], shape: str | None) -> tuple[str, type[Section]]:
+def _table(loc: Sequence[str | int], tag: str | None) -> tuple[str, type[Section]]:
     """Return the pattern and model of the table that holds a key."""
     pattern = pattern_of(loc[:-1])
-    if pattern == "margin" and shape is not None:
-        return pattern, SHAPES[shape]
+    if pattern in CHOICES and tag is not None:
+        return pattern, CHOICES[pattern].tables[tag]
     return pattern, SECTIONS[pattern][0]
 
 
@@ -140,32 +186,43 @@ def _title(loc: Sequence[str | int]) -> str:
     return f"[[{name}]]" if isinstance(loc[-2], int) else f"[{name}]"
 
 
-def _meaning(loc: Sequence[str | int], shape: str | None) -> str:
-    axis = AXES.get(pattern_of(loc))
-    if axis is not None:
-        return f"one of {choices(axis.now)}" if len(axis.now) > 1 else choices(axis.now)
+def _meaning(loc: Sequence[str | int], tag: str | None) -> str:
+    if pattern_of(loc) in AXES:
+        now = _values_now(loc, tag)
+        return f"one of {choices(now)}" if len(now) > 1 else choices(now)
     if isinstance(loc[-1], int):
         return ""
-    return fields_of(_table(loc, shape)[1]).get(str(loc[-1]), "")
+    return fields_of(_table(loc, tag)[1]).get(str(loc[-1]), "")
+
+
+def _values_now(loc: Sequence[str | int], tag: str | None) -> list[str]:
+    """Return the values a key may have in the table it stands in, in the order of its axis."""
+    now = list(AXES[pattern_of(loc)].now)
+    if tag is None:
+        return now
+    fields = _table(loc, tag)[1].model_fields
+    allowed = get_args(fields[str(loc[-1])].annotation)
+    here = {str(value).lower() if isinstance(value, bool) else value for value in allowed}
+    return [value for value in now if value in here]
 
 
 def _or_nothing(meaning: str) -> str:
     return f"wanted: {meaning}" if meaning else ""
 
 
-def _missing(loc: Sequence[str | int], shape: str | None) -> _Finding:
+def _missing(loc: Sequence[str | int], tag: str | None) -> _Finding:
     return _Finding(
         _dotted(loc),
         f"`{loc[-1]}` is missing in {_title(loc)}",
-        f"write {_meaning(loc, shape)}",
+        f"write {_meaning(loc, tag)}",
         missing=True,
     )
 
 
-def _unknown(loc: Sequence[str | int], shape: str | None) -> _Finding:
+def _unknown(loc: Sequence[str | int], tag: str | None) -> _Finding:
     """Explain a key that the model does not have: still to come, of another shape, or a misspelling."""
     key, title = str(loc[-1]), _title(loc)
-    pattern, section = _table(loc, shape)
+    pattern, section = _table(loc, tag)
     allowed = list(fields_of(section))
     here = f"allowed in {title} now: {', '.join(allowed)}"
     later = LATER_KEYS.get(pattern, {}).get(key)
@@ -173,12 +230,12 @@ def _unknown(loc: Sequence[str | int], shape: str | None) -> _Finding:
         return _Finding(
             _dotted(loc), f"not yet: `{key}` in {title} ({later}) is not supported in this version", here
         )
-    for other in SECTIONS[pattern]:
-        if key in fields_of(other):
-            owner = next(name for name, candidate in SHAPES.items() if candidate is other)
-            return _Finding(
-                _dotted(loc), f'`{key}` belongs to shape = "{owner}", the shape here is "{shape}"', here
-            )
+    choice = CHOICES.get(pattern)
+    owners = [name for name, other in choice.tables.items() if key in fields_of(other)] if choice else []
+    if choice is not None and owners:
+        named = f"{choice.key} = {choices(owners[:1])}"
+        found = f"the {choice.key} here is {choices([str(tag)])}"
+        return _Finding(_dotted(loc), f"`{key}` belongs to {named}, {found}", here)
     close = difflib.get_close_matches(key.lower(), allowed, n=1)
     hint = f"did you mean `{close[0]}`? " if close else ""
     return _Finding(
@@ -189,18 +246,22 @@ def _unknown(loc: Sequence[str | int], shape: str | None) -> _Finding:
     )
 
 
-def _not_a_value(loc: Sequence[str | int], found: object) -> _Finding:
-    """Explain a value outside its closed list: still to come, of another type, or a misspelling."""
+def _not_a_value(loc: Sequence[str | int], found: object, tag: str | None) -> _Finding:
+    """Explain a value outside its closed list: still to come, of another table, or a misspelling."""
     axis, shown = AXES[pattern_of(loc)], _shown(found)
-    now = choices(axis.now)
-    plain = shown if isinstance(found, bool) else found
-    if isinstance(plain, str) and plain in axis.later:
+    values = _values_now(loc, tag)
+    now = choices(values)
+    if isinstance(found, str) and found in axis.later:
         return _Finding(
             _dotted(loc), f"not yet: {shown} is not supported in this version", f"available now: {now}"
         )
+    pattern = pattern_of(loc[:-1])
+    if isinstance(found, str) and found in axis.now and pattern in CHOICES:
+        here = f"{CHOICES[pattern].key} = {choices([str(tag)])}"
+        return _Finding(_dotted(loc), f"{shown} does not go with {here}", f"allowed there: {now}")
     hint = ""
     if isinstance(found, str):
-        close = difflib.get_close_matches(found.lower(), [*axis.now, *axis.later], n=1)
+        close = difflib.get_close_matches(found.lower(), [*values, *axis.later], n=1)
         hint = f"did you mean {json.dumps(close[0])}? " if close else ""
     later = f"; not yet: {choices(axis.later)}" if axis.later else ""
     return _Finding(_dotted(loc), f"{shown} is not a value of it", f"{hint}allowed now: {now}{later}")
