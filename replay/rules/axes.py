@@ -120,7 +120,7 @@ AXES: Mapping[str, Axis] = {
     ),
     "ladder.*.tif": Axis(
         {
-            "ioc": "It takes what is there; what it does not get goes to the next rung.",
+            "ioc": "It takes what is there; the rest is left to the next rung of its level or the next step.",
             "fok": "It is filled whole or not at all.",
         },
         ("resting", "post_only", "dutch"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -84,8 +85,11 @@ def compile_rules(
     )
 
 
-def _refuse(book: RuleBook, key: str, text: str, mend: str) -> RulesError:
-    return RulesError(text, file=book.place(key), key=key, mend=mend)
+def _refuse(book: RuleBook, key: str, text: str, mend: str, *others: str) -> RulesError:
+    """Return the error of a key that does not fit others; if an override set one of them, it is to blame."""
+    places = [book.place(known) for known in (key, *others)]
+    place = next((place for place in places if place != book.file), book.file)
+    return RulesError(text, file=place, key=key, mend=mend)
 
 
 def _check_rates(book: RuleBook) -> None:
@@ -124,8 +128,8 @@ def _tiers(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]) -
             book,
             "margin.tables",
             f"no table is for market {market.name} of the tape, which settles in {currency}",
-            f"write a [[margin.tables]] with currencies = [{currency!r}], with or without markets"
-            f"; the tables there are: {_tables(margin)}",
+            f"write a [[margin.tables]] with currencies = [{json.dumps(currency)}], with or without markets; "
+            f"the tables there are: {_tables(margin)}",
         )
     return [(tier.start, tier.rate, tier.deduction or 0) for tier in margin.tables[index].tiers]
 
@@ -155,6 +159,7 @@ def _check_ladder(book: RuleBook) -> None:
                 f"ladder.{index}.level",
                 f"a level of {_level(rung.level)} stands below one of {_level(above.level)}",
                 "write the [[ladder]] from the highest level to the lowest",
+                f"ladder.{index - 1}.level",
             )
         if rung.level == above.level and not isinstance(above, BookOrderRung):
             raise _refuse(
@@ -162,6 +167,7 @@ def _check_ladder(book: RuleBook) -> None:
                 f"ladder.{index}",
                 f"this rung is never reached: rung {index - 1} takes the whole pool at the same level",
                 f'a rung with action = "{above.action}" is the last of its level',
+                f"ladder.{index - 1}",
             )
     for index, rung in enumerate(ladder):
         if rung.size == "step_down" and isinstance(book.rules.margin, FlatMargin):
@@ -170,6 +176,7 @@ def _check_ladder(book: RuleBook) -> None:
                 f"ladder.{index}.size",
                 "there are no tiers to step down: the margin is flat",
                 'write size = "full", or a margin of shape = "bracket_deduction"',
+                "margin",
             )
 
 
@@ -218,7 +225,7 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
                 "give each of the [[absorbers]] a name of its own",
             )
         names.append(absorber.name)
-    used = _used_absorbers(book, names)
+    used, takers = _used_absorbers(book, names)
     for index, name in enumerate(names):
         if name not in used:
             raise _refuse(
@@ -226,6 +233,17 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
                 f"absorbers.{index}",
                 f"no rung of the ladder hands anything to {name}",
                 "name it as the absorber of a [[ladder]] rung, or take it out",
+                "ladder",
+            )
+    for index, absorber in enumerate(absorbers):
+        idle = absorber.triggers + (["work_out"] if absorber.work_out == "book" else [])
+        if idle and absorber.name not in takers:
+            raise _refuse(
+                book,
+                f"absorbers.{index}.{idle[0]}",
+                f"{absorber.name} never takes a position over: it is only handed what fills are better",
+                'name it as the absorber of a [[ladder]] rung with action = "takeover", or switch this off',
+                "ladder",
             )
     if len(absorbers) > 1:
         raise _refuse(
@@ -251,9 +269,10 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
     )
 
 
-def _used_absorbers(book: RuleBook, names: list[str]) -> set[str]:
-    """Return the absorbers that rungs hand to; a surplus goes to the one there is."""
+def _used_absorbers(book: RuleBook, names: list[str]) -> tuple[set[str], set[str]]:
+    """Return the absorbers that rungs hand to, and those of them that take positions over."""
     used: set[str] = set()
+    takers: set[str] = set()
     for index, rung in enumerate(book.rules.ladder):
         if isinstance(rung, TakeoverRung):
             if rung.absorber not in names:
@@ -262,8 +281,9 @@ def _used_absorbers(book: RuleBook, names: list[str]) -> set[str]:
                     f"ladder.{index}.absorber",
                     f"there is no absorber called {rung.absorber}",
                     f"the [[absorbers]] of the file are: {', '.join(names) or 'none'}",
+                    "absorbers",
                 )
-            used.add(rung.absorber)
+            takers.add(rung.absorber)
         elif isinstance(rung, BookOrderRung) and rung.surplus_to == "absorber":
             if not names:
                 raise _refuse(
@@ -271,9 +291,10 @@ def _used_absorbers(book: RuleBook, names: list[str]) -> set[str]:
                     f"ladder.{index}.surplus_to",
                     "there is no absorber to take the surplus",
                     'write one of the [[absorbers]], or surplus_to = "trader"',
+                    "absorbers",
                 )
             used.update(names[:1])
-    return used
+    return used | takers, takers
 
 
 def _check_adl(book: RuleBook) -> None:
@@ -289,6 +310,7 @@ def _check_adl(book: RuleBook) -> None:
                 starts[0],
                 "it starts auto-deleveraging, which is off: adl.enabled is false",
                 "take it out, or write an [adl] that is enabled",
+                "adl",
             )
     elif not starts:
         raise _refuse(
@@ -297,6 +319,8 @@ def _check_adl(book: RuleBook) -> None:
             "nothing starts auto-deleveraging",
             'write a [[ladder]] rung with action = "adl" or a trigger of one of the [[absorbers]]; '
             "without ADL write enabled = false",
+            "ladder",
+            "absorbers",
         )
 
 
@@ -327,6 +351,7 @@ def _depth(
                 "depth.provider",
                 f"{senders[0]} sends orders into a book without depth",
                 'write how deep it is: provider = "levels", "volume" or "static"',
+                senders[0],
             )
         return None
     if not senders:
@@ -335,6 +360,8 @@ def _depth(
             "depth.provider",
             "nothing is sent into the book",
             'write provider = "none", or a [[ladder]] rung with action = "book_order"',
+            "ladder",
+            "absorbers",
         )
     volume = depth if isinstance(depth, VolumeDepth) else None
     static: tuple[tuple[int, int], ...] = ()

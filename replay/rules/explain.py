@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from replay.rules.axes import AXES
 from replay.rules.model import FlatMargin, RuleBook
-from replay.rules.plan import Plan
+from replay.rules.plan import BookOrder, Plan, Rung
 from replay.rules.problems import pattern_of
 from replay.units import RATE_SCALE, format_units, parse_decimal
 
@@ -25,6 +25,10 @@ def _percent(rate: str) -> str:
     return f"{format_units(mantissa * 100, digits)} %"
 
 
+_OTHERS = "(left out)"
+_LISTED = 4
+
+
 def _level(level: str) -> str:
     if level == "1":
         return "It acts on every pool in breach that no lower level takes."
@@ -39,15 +43,12 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "valid_from": lambda value: f"The rules hold from the beginning of {value}, UTC.",
     "valid_to": lambda value: f"They hold until the end of {value}, UTC.",
     "margin.rate": lambda value: f"Maintenance is {_percent(value)} of notional, rounded up to the atom.",
-    "margin.tables.*.markets": lambda value: f"This table is for {value}.",
+    "margin.tables.*.markets": lambda value: (
+        "This table is for the markets that no other names."
+        if value == _OTHERS
+        else f"This table is for {value}."
+    ),
     "margin.tables.*.currencies": lambda value: f"Its notional is in the market's settle currency: {value}.",
-    "margin.tables.*.tiers.*.from": lambda value: f"This tier holds for a notional of {value} and more.",
-    "margin.tables.*.tiers.*.rate": lambda value: (
-        f"In it maintenance is {_percent(value)} of the whole notional,"
-    ),
-    "margin.tables.*.tiers.*.deduction": lambda value: (
-        f"less {value}, so that it does not jump where the tier begins."
-    ),
     "ladder.*.level": _level,
     "ladder.*.slice_above": lambda value: f"Of a position of more than {value} only a slice is sent,",
     "ladder.*.slice_share": lambda value: f"which is {_percent(value)} of it;",
@@ -74,10 +75,24 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "depth.window": lambda value: f"counted over the last {value},",
     "depth.slippage_bp": lambda value: f"at {value} basis points behind the mark.",
     "depth.currencies": lambda value: f"Its notional is in the market's settle currency: {value}.",
-    "depth.static.*.bp": lambda value: f"At {value} basis points behind the mark",
-    "depth.static.*.notional": lambda value: f"it holds a notional of {value}.",
 }
-"""The sentence of every key without a closed list of values."""
+"""The sentence of every key without a closed list of values, but for those of :data:`ROWS`."""
+
+
+def _tier(row: Mapping[str, str]) -> str:
+    whole = f"From {row['from']} on maintenance is {_percent(row['rate'])} of the whole notional"
+    return f"{whole}." if row["deduction"] == "0" else f"{whole}, less {row['deduction']}."
+
+
+def _static_level(row: Mapping[str, str]) -> str:
+    return f"{row['bp']} basis points behind the mark it holds a notional of {row['notional']}."
+
+
+ROWS: Mapping[str, Callable[[Mapping[str, str]], str]] = {
+    "margin.tables.*.tiers.*": _tier,
+    "depth.static.*": _static_level,
+}
+"""The one sentence of every table that is explained as a row of its values."""
 
 
 def explain(book: RuleBook) -> list[Explained]:
@@ -90,6 +105,12 @@ def explain(book: RuleBook) -> list[Explained]:
         if parts[0] == "assumptions":
             continue
         pattern, key = pattern_of(parts), ".".join(map(str, parts))
+        if isinstance(value, dict):
+            found.append(Explained(key, ", ".join(value.values()), ROWS[pattern](value)))
+            continue
+        if isinstance(value, list):
+            found.append(Explained(key, _shortened(value), FREE[pattern](", ".join(value))))
+            continue
         text = str(value).lower() if isinstance(value, bool) else value
         axis = AXES.get(pattern)
         found.append(Explained(key, text, axis.now[text] if axis else FREE[pattern](text)))
@@ -106,11 +127,16 @@ def summary(book: RuleBook, plan: Plan) -> dict[str, str]:
         shape += _counted(sum(len(table.tiers) for table in margin.tables), "tier")
     return {
         "margin": shape,
-        "ladder": "; ".join(f"{rung.action} below {_share(rung.level)}" for rung in plan.ladder),
+        "ladder": "; ".join(_rung(rung) for rung in plan.ladder),
         "absorber": plan.absorber.account if plan.absorber else "none",
         "adl": f"{plan.adl.score} at {plan.adl.price}" if plan.adl else "none",
         "depth": plan.depth.provider if plan.depth else "none",
     }
+
+
+def _rung(rung: Rung) -> str:
+    action = "book, step down," if isinstance(rung, BookOrder) and rung.size == "step_down" else rung.action
+    return f"{action} below {_share(rung.level)}"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -123,12 +149,22 @@ def _share(level: tuple[int, int]) -> str:
     return "maintenance" if level == (1, 1) else f"{level[0]}/{level[1]} of maintenance"
 
 
+def _shortened(names: list[str]) -> str:
+    """Return a list that fits beside its sentence, which has it whole."""
+    return ", ".join(names) if len(names) <= _LISTED else f"{', '.join(names[:2])}, ... ({len(names)})"
+
+
 def _leaves(value: Any, parts: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    if isinstance(value, dict):
+    pattern = pattern_of(parts)
+    if pattern in ROWS:
+        yield parts, value
+    elif isinstance(value, dict):
+        if pattern == "margin.tables.*" and "markets" not in value:
+            yield (*parts, "markets"), _OTHERS
         for key, inner in value.items():
             yield from _leaves(inner, (*parts, key))
     elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        yield parts, ", ".join(value)
+        yield parts, value
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _leaves(inner, (*parts, index))

@@ -9,7 +9,7 @@ import replay.cli.rules as rules_module
 from replay.cli.rules import rules
 from replay.errors import RulesError
 from replay.rules import load_file, load_rules
-from tests.rules.books import BRACKETS, FLAT, TEXT, changed
+from tests.rules.books import TEXT, WHOLE, changed
 
 
 def call(*arguments):
@@ -37,7 +37,7 @@ def test_list_names_every_file_with_its_days():
 
 
 def test_show_explains_each_value_and_the_assumptions():
-    result = call("show", "hyperliquid")
+    result = call("show", "hyperliquid@2023-02")
     assert result.exit_code == 0
     text = words(result.stdout)
     book = load_rules("hyperliquid@2023-02")
@@ -50,13 +50,16 @@ def test_show_explains_each_value_and_the_assumptions():
 
 
 def test_show_prints_every_key_whole(mine, tmp_path):
-    mine.write_text(changed(FLAT, BRACKETS))
+    mine.write_text(WHOLE)
     text = words(call("show", mine).stdout)
     for line in (
-        "[margin.tiers.2]",
-        "from = 250000.5",
-        "deduction = 8000.015",
+        "[margin.tables.0.tiers]",
+        "2 = 250000.5, 0.05, 8000.015",
+        "[ladder.2]",
+        "level = 2/3",
         "margin_forfeited = all_collateral",
+        "drawdown_start = 0.3",
+        "[depth]",
     ):
         assert line in text
 
@@ -91,22 +94,31 @@ def test_check_says_what_a_file_resolves_to(mine):
         f"ok: {mine} is a valid rule file of somewhere",
         "  holds        from 2024-01-01 to 2024-12-31 (UTC, both days included)",
         "  status       final",
-        "  margin       flat, rate 0.01",
         "  breach       equity < maintenance",
-        "  ladder       takeover by @vault:keeper at bankruptcy price",
+        "  margin       flat, rate 0.01",
+        "  ladder       takeover below maintenance",
+        "  absorber     @vault:keeper",
+        "  adl          none",
+        "  depth        none",
         "  assumptions  1",
         f"  sha256       {load_file(mine).sha256}",
     ]
 
 
 def test_check_of_tiers_and_of_a_draft(mine):
-    text = changed(FLAT, BRACKETS)
     mine.write_text(
-        changed('status = "final"', 'status = "draft"', changed("valid_to = 2024-12-31\n", "", text))
+        changed('status = "final"', 'status = "draft"', changed("valid_to = 2024-12-31\n", "", WHOLE))
     )
     lines = call("check", mine).stdout.splitlines()
     assert "  holds        from 2024-01-01 (UTC)" in lines
-    assert "  margin       bracket_deduction, 3 tiers in USDC" in lines
+    assert "  margin       bracket_deduction, 1 table, 3 tiers" in lines
+    assert (
+        "  ladder       book, step down, below maintenance; book below maintenance; "
+        "takeover below 2/3 of maintenance; adl below zero"
+    ) in lines
+    assert "  absorber     @fund:keeper" in lines
+    assert "  adl          leveraged_return at bankruptcy" in lines
+    assert "  depth        levels" in lines
     assert "  status       draft: a run needs --accept-assumptions" in lines
 
 

@@ -7,11 +7,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import RulesError
-from replay.rules import RuleBook, Takeover, compile_rules
+from replay.loop.adl import SCORES
+from replay.rules import BookOrder, Deleverage, RuleBook, Takeover, compile_rules
+from replay.rules.axes import AXES
 from replay.rules.model import Rules
+from replay.rules.plan import Absorber, Adl, DepthRule
 from replay.tape.read import Market
 from replay.tape.schema import Payoff
-from tests.rules.books import BRACKETS, FLAT, TEXT, changed, load_text
+from tests.rules.books import (
+    ADL,
+    ADL_OFF,
+    BRACKETS,
+    FLAT,
+    KEEPER,
+    LEVELS,
+    NO_DEPTH,
+    STATIC,
+    TAKEOVER,
+    TEXT,
+    VOLUME,
+    WHOLE,
+    changed,
+    load_text,
+)
 from tests.rules.test_model import RESOLVED
 
 LEDGERS = [("", "USDC"), ("", "BTC"), ("spot", "PURR")]
@@ -42,8 +60,17 @@ def test_a_flat_rate_is_one_tier_a_market(tmp_path):
         assert column.dtype == np.int64
         assert column.flags.c_contiguous
     assert (plan.name, plan.sha256) == ("mine", book.sha256)
-    assert plan.ladder == (Takeover(absorber="@vault:keeper", price="bankruptcy"),)
-    assert (plan.breach_at_equal, plan.adl_enabled) == (False, False)
+    assert plan.ladder == (Takeover(level=(1, 1), price="bankruptcy"),)
+    assert plan.absorber == Absorber(
+        account="@vault:keeper",
+        work_out="hold",
+        insolvent_below=False,
+        drawdown=None,
+        window_ns=0,
+        least_balance=0,
+        stops_at_zero=False,
+    )
+    assert (plan.breach_at_equal, plan.depth, plan.adl) == (False, None, None)
     assert plan.allocation == "maintenance_proportional"
     assert plan.assumptions == ("The sun rises.",)
 
@@ -70,7 +97,8 @@ def test_a_breach_at_equality_and_an_insurance_fund(tmp_path):
     )
     plan = compile_rules(load_text(tmp_path, text), (), ())
     assert plan.breach_at_equal is True
-    assert plan.ladder[0].absorber == "@fund:keeper"
+    assert plan.absorber is not None
+    assert plan.absorber.account == "@fund:keeper"
 
 
 def test_a_rate_of_one_is_the_limit(tmp_path):
@@ -82,46 +110,312 @@ def test_a_rate_of_one_is_the_limit(tmp_path):
     assert (error.key, error.file) == ("margin.rate", "--set margin.rate=1.000000000001")
     error = refused(load_text(tmp_path, changed("rate = 0.05", "rate = 5", changed(FLAT, BRACKETS))))
     assert error.problem == "a maintenance rate of 5 is above 1"
-    assert error.key == "margin.tiers.2.rate"
+    assert error.key == "margin.tables.0.tiers.2.rate"
     assert error.file.endswith("mine.toml")
 
 
-def test_tiers_in_another_currency(tmp_path):
+INVERSE = market(1, "XBTUSD", Payoff.INVERSE, 1)
+MORE_TABLES = """
+[[margin.tables]]
+markets = ["ETH", "SOL"]
+currencies = ["USDC", "USDT"]
+tiers = [{ from = 0, rate = "0.1" }, { from = 10, rate = "0.2" }]
+
+[[margin.tables]]
+currencies = ["BTC"]
+tiers = [{ from = 0, rate = "0.3" }]
+
+[[margin.tables]]
+markets = ["XBTUSD"]
+currencies = ["ETH"]
+tiers = [{ from = 0, rate = "0.4" }]
+"""
+
+
+def test_a_market_without_a_table_in_its_currency(tmp_path):
     book = load_text(tmp_path, changed(FLAT, BRACKETS))
-    inverse = market(1, "XBTUSD", Payoff.INVERSE, 1)
-    error = refused(book, [PERP, inverse])
-    assert error.problem == "the tiers are in USDC, market XBTUSD of the tape settles in BTC"
-    assert error.key == "margin.currency"
-    assert "not yet" in error.mend
-    compile_rules(load_text(tmp_path, TEXT), [PERP, inverse], LEDGERS)
+    error = refused(book, [PERP, INVERSE])
+    assert error.problem == "no table is for market XBTUSD of the tape, which settles in BTC"
+    assert error.key == "margin.tables"
+    assert error.mend == (
+        'write a [[margin.tables]] with currencies = ["BTC"], with or without markets; '
+        "the tables there are: all others in USDC"
+    )
+    compile_rules(load_text(tmp_path, TEXT), [PERP, INVERSE], LEDGERS)
 
 
-STAGE = TEXT[TEXT.index("[[ladder]]") : TEXT.index("[bankruptcy]")]
-ABSORBER = TEXT[TEXT.index("[[absorbers]]") : TEXT.index("[adl]")]
+def test_each_market_has_the_table_that_names_it_else_the_one_for_all_others(tmp_path):
+    book = load_text(tmp_path, changed(FLAT, BRACKETS + MORE_TABLES))
+    spot = market(3, "ETH/USDC", Payoff.SPOT, 2)
+    plan = compile_rules(book, [market(0, "ETH"), PERP, INVERSE, spot, market(4, "SOL")], LEDGERS)
+    assert plan.tier_first.tolist() == [0, 2, 5, 6, 6, 8]
+    tenth = 10**11
+    named, others = [tenth, 2 * tenth], [10**10, 2 * 10**10, 5 * 10**10]
+    assert plan.tier_rate.tolist() == [*named, *others, 3 * tenth, *named]
+    assert plan.tier_from.tolist()[:2] == [0, 10 * 10**8]
+    assert plan.tier_deduction.tolist()[:2] == [0, 10**8]
 
 
-def test_a_stage_that_is_never_reached(tmp_path):
-    error = refused(load_text(tmp_path, changed(STAGE, STAGE + STAGE)))
-    assert error.problem == "this stage is never reached: stage 0 always takes the whole pool"
+def test_a_table_in_another_currency_is_no_table(tmp_path):
+    named = BRACKETS.replace("currencies", 'markets = ["BTC"]\ncurrencies')
+    book = load_text(tmp_path, changed(FLAT, named))
+    compile_rules(book, [PERP], LEDGERS)
+    error = refused(book, [PERP, market(1, "BTC", Payoff.INVERSE, 1)])
+    assert error.problem == "no table is for market BTC of the tape, which settles in BTC"
+    assert error.mend.endswith("the tables there are: BTC in USDC")
+    assert refused(book, [market(0, "ETH")]).problem.startswith("no table is for market ETH ")
+
+
+FLAT_OVERRIDE = (
+    "margin={shape='flat', rate='0.01', size_basis='notional_mark', hedge_basis='net', scope='cross_account'}"
+)
+SECOND = 1_000_000_000
+
+
+def test_the_whole_waterfall(tmp_path):
+    plan = compile_rules(load_text(tmp_path, WHOLE), [PERP], LEDGERS)
+    assert plan.ladder == (
+        BookOrder(
+            level=(1, 1),
+            size="step_down",
+            slice_above=0,
+            slice_rate=10**12,
+            cooldown_ns=0,
+            limit="bankruptcy",
+            all_or_nothing=True,
+            surplus_to="absorber",
+            fee_rate=500_000_000,
+        ),
+        BookOrder(
+            level=(1, 1),
+            size="full",
+            slice_above=100_000 * 10**8,
+            slice_rate=2 * 10**11,
+            cooldown_ns=30 * SECOND,
+            limit="none",
+            all_or_nothing=False,
+            surplus_to="trader",
+            fee_rate=500_000_000,
+        ),
+        Takeover(level=(2, 3), price="bankruptcy"),
+        Deleverage(level=(0, 1)),
+    )
+    assert [rung.action for rung in plan.ladder] == ["book", "book", "takeover", "adl"]
+    assert plan.absorber == Absorber(
+        account="@fund:keeper",
+        work_out="book",
+        insolvent_below=True,
+        drawdown=(3 * 10**11, 25 * 10**10),
+        window_ns=8 * 3600 * SECOND,
+        least_balance=10_000 * 10**8,
+        stops_at_zero=True,
+    )
+    assert plan.adl == Adl(
+        score="leveraged_return",
+        price="bankruptcy",
+        winner_fee_rate=200_000_000,
+        loser_fee_rate=600_000_000,
+        lights=5,
+    )
+    assert plan.depth == DepthRule(
+        provider="levels",
+        haircut_rate=3 * 10**11,
+        half_life_ns=10 * SECOND,
+        participation_rate=0,
+        window_ns=0,
+        slippage_bp=0,
+        static=(),
+    )
+
+
+def test_depth_from_volume_and_from_a_table(tmp_path):
+    volume = compile_rules(load_text(tmp_path, changed(LEVELS, VOLUME, WHOLE)), [PERP], LEDGERS).depth
+    assert volume is not None
+    assert (volume.provider, volume.static) == ("volume", ())
+    assert (volume.participation_rate, volume.window_ns, volume.slippage_bp) == (10**11, 60 * SECOND, 5)
+    static = compile_rules(load_text(tmp_path, changed(LEVELS, STATIC, WHOLE)), [PERP], LEDGERS).depth
+    assert static is not None
+    assert (static.provider, static.participation_rate, static.window_ns) == ("static", 0, 0)
+    assert static.static == ((5, 250_000 * 10**8), (20, 1_000_000_5 * 10**7))
+
+
+def test_a_table_of_depth_in_another_currency(tmp_path):
+    text = changed(LEVELS, STATIC, WHOLE)
+    text = changed('currencies = ["USDC"]\n\n[[margin', 'currencies = ["USDC", "BTC"]\n\n[[margin', text)
+    error = refused(load_text(tmp_path, text), [PERP, INVERSE])
+    assert error.problem == "the table is in USDC, market XBTUSD of the tape settles in BTC"
+    assert error.key == "depth.currencies"
+    spot = market(1, "PURR/USDC", Payoff.SPOT, 2)
+    compile_rules(load_text(tmp_path, text), [PERP, spot], LEDGERS)
+
+
+def test_the_registered_scores_are_those_of_the_format():
+    assert set(SCORES) == set(AXES["adl.score"].now)
+
+
+ABSORBER_ONLY_SURPLUS = changed(
+    TAKEOVER,
+    """
+[[ladder]]
+action = "book_order"
+level = "1"
+size = "full"
+limit = "bankruptcy"
+tif = "ioc"
+surplus_to = "absorber"
+fee = 0
+""",
+    changed(NO_DEPTH, LEVELS),
+)
+
+
+def test_a_surplus_alone_needs_an_absorber(tmp_path):
+    plan = compile_rules(load_text(tmp_path, ABSORBER_ONLY_SURPLUS), (), ())
+    assert plan.absorber is not None
+    assert plan.absorber.account == "@vault:keeper"
+    without = "absorbers = []\n" + changed(KEEPER, "", ABSORBER_ONLY_SURPLUS)
+    error = refused(load_text(tmp_path, without))
+    assert error.problem == "there is no absorber to take the surplus"
+    assert error.key == "ladder.0.surplus_to"
+    plan = compile_rules(load_text(tmp_path, without, "ladder.0.surplus_to=trader"), (), ())
+    assert (plan.absorber, plan.adl) == (None, None)
+    assert plan.depth is not None
+
+
+@pytest.mark.parametrize("key", ["work_out", "insolvent_below_zero", "stops_at_zero"])
+def test_an_absorber_that_takes_nothing_over_starts_nothing(tmp_path, key):
+    on = changed(ADL_OFF, ADL, ABSORBER_ONLY_SURPLUS)
+    error = refused(load_text(tmp_path, on, f"absorbers.0.{key}={'book' if key == 'work_out' else 'true'}"))
+    assert error.problem == "keeper never takes a position over: it is only handed what fills are better"
+    assert error.key == f"absorbers.0.{key}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "problem"),
+    [
+        (
+            ["ladder.0.level=1/2", "ladder.1.level=1/2"],
+            "ladder.0.level",
+            "nothing acts on a pool between 1/2 of maintenance and maintenance",
+        ),
+        (
+            ["ladder.3.level=3/4"],
+            "ladder.3.level",
+            "a level of 3/4 stands below one of 2/3",
+        ),
+        (
+            ["ladder.3.level=2/3"],
+            "ladder.3",
+            "this rung is never reached: rung 2 takes the whole pool at the same level",
+        ),
+        (
+            [FLAT_OVERRIDE],
+            "ladder.0.size",
+            "there are no tiers to step down: the margin is flat",
+        ),
+        (
+            ["adl={enabled=false}"],
+            "ladder.3",
+            "it starts auto-deleveraging, which is off: adl.enabled is false",
+        ),
+        (
+            ["depth={provider='none'}"],
+            "depth.provider",
+            "ladder.0 sends orders into a book without depth",
+        ),
+        (
+            ["absorbers=[]"],
+            "ladder.0.surplus_to",
+            "there is no absorber to take the surplus",
+        ),
+    ],
+)
+def test_a_waterfall_that_does_not_fit(tmp_path, overrides, key, problem):
+    error = refused(load_text(tmp_path, WHOLE, *overrides))
+    assert (error.key, error.problem) == (key, problem)
+    assert error.file == f"--set {overrides[0]}"
+    assert error.mend
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        (
+            changed("insolvent_below_zero = false", "insolvent_below_zero = true"),
+            "absorbers.0.insolvent_below_zero",
+            "it starts auto-deleveraging, which is off: adl.enabled is false",
+        ),
+        (
+            changed("stops_at_zero = false", "stops_at_zero = true"),
+            "absorbers.0.stops_at_zero",
+            "it starts auto-deleveraging, which is off: adl.enabled is false",
+        ),
+        (changed(ADL_OFF, ADL), "adl.enabled", "nothing starts auto-deleveraging"),
+        (changed(NO_DEPTH, LEVELS), "depth.provider", "nothing is sent into the book"),
+        (
+            changed('work_out = "hold"', 'work_out = "book"'),
+            "depth.provider",
+            "absorbers.0.work_out sends orders into a book without depth",
+        ),
+    ],
+)
+def test_parts_that_need_each_other(tmp_path, text, key, problem):
+    error = refused(load_text(tmp_path, text))
+    assert (error.key, error.problem) == (key, problem)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("insolvent_below_zero = false", "insolvent_below_zero = true"),
+        ("stops_at_zero = false", "stops_at_zero = true"),
+        (
+            "stops_at_zero = false",
+            "stops_at_zero = false\ndrawdown_start = 1\ndrawdown_stop = 1\nwindow = 1\nleast_balance = 0",
+        ),
+        (TAKEOVER, TAKEOVER + '\n[[ladder]]\naction = "adl"\nlevel = 0\nsize = "full"\n'),
+    ],
+)
+def test_each_start_of_auto_deleveraging_is_enough(tmp_path, edit):
+    plan = compile_rules(load_text(tmp_path, changed(*edit, changed(ADL_OFF, ADL))), (), ())
+    assert plan.adl is not None
+
+
+def test_a_rung_that_is_never_reached(tmp_path):
+    error = refused(load_text(tmp_path, changed(TAKEOVER, TAKEOVER + TAKEOVER)))
+    assert error.problem == "this rung is never reached: rung 0 takes the whole pool at the same level"
     assert error.key == "ladder.1"
 
 
-def test_a_stage_without_its_absorber(tmp_path):
+def test_a_rung_without_its_absorber(tmp_path):
     error = refused(load_text(tmp_path, changed('absorber = "keeper"', 'absorber = "kepper"')))
     assert error.problem == "there is no absorber called kepper"
     assert (error.key, error.mend) == ("ladder.0.absorber", "the [[absorbers]] of the file are: keeper")
+    error = refused(load_text(tmp_path, "absorbers = []\n" + changed(KEEPER, "")))
+    assert error.problem == "there is no absorber called keeper"
+    assert error.mend == "the [[absorbers]] of the file are: none"
 
 
 def test_two_absorbers_of_one_name(tmp_path):
-    error = refused(load_text(tmp_path, changed(ABSORBER, ABSORBER + ABSORBER)))
+    error = refused(load_text(tmp_path, changed(KEEPER, KEEPER + KEEPER)))
     assert error.problem == "two absorbers are called keeper"
     assert error.key == "absorbers.1.name"
 
 
 def test_an_absorber_without_work(tmp_path):
-    idle = changed('name = "keeper"', 'name = "idle"', ABSORBER)
-    error = refused(load_text(tmp_path, changed(ABSORBER, ABSORBER + idle)))
-    assert error.problem == "no stage of the ladder hands anything to idle"
+    idle = changed('name = "keeper"', 'name = "idle"', KEEPER)
+    error = refused(load_text(tmp_path, changed(KEEPER, KEEPER + idle)))
+    assert error.problem == "no rung of the ladder hands anything to idle"
+    assert error.key == "absorbers.1"
+
+
+def test_two_absorbers_are_to_come(tmp_path):
+    second = changed('name = "keeper"', 'name = "second"', KEEPER)
+    rung = changed('absorber = "keeper"', 'absorber = "second"', TAKEOVER)
+    rung = changed('level = "1"', 'level = "1/2"', rung)
+    text = changed(KEEPER, KEEPER + second, changed(TAKEOVER, TAKEOVER + rung))
+    error = refused(load_text(tmp_path, text))
+    assert error.problem == "not yet: more than one absorber is not supported in this version"
     assert error.key == "absorbers.1"
 
 
@@ -156,7 +450,7 @@ def decimal(value, scale):
 def bracket_book(table) -> RuleBook:
     tiers = [{"from": decimal(start, 8), "rate": decimal(rate, 12)} for start, rate in table]
     margin = {key: RESOLVED["margin"][key] for key in ("size_basis", "hedge_basis", "scope")}
-    margin |= {"shape": "bracket_deduction", "currency": "USDC", "tiers": tiers}
+    margin |= {"shape": "bracket_deduction", "tables": [{"currencies": ["USDC"], "tiers": tiers}]}
     content = {key: value for key, value in RESOLVED.items() if not key.startswith("valid_")}
     rules = Rules.model_validate({**content, "valid_from": date(2024, 1, 1), "margin": margin})
     return RuleBook("drawn", "drawn.toml", "", rules)

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from replay.errors import RulesError
 from replay.rules import compile_rules, load_file
-from tests.rules.books import BRACKETS, FLAT, TEXT, changed
+from tests.rules.books import LEVELS, STATIC, WHOLE, changed
 
-LINES = changed(FLAT, BRACKETS).splitlines()
+FILE = changed(LEVELS, STATIC, WHOLE)
+LINES = FILE.splitlines()
 SETTINGS = [number for number, line in enumerate(LINES) if " = " in line]
 KEYS = sorted({line.partition(" = ")[0] for line in LINES if " = " in line})
 VALUES = st.sampled_from(
@@ -32,6 +33,14 @@ VALUES = st.sampled_from(
         "0xffff",
         '"mark"',
         '"0.01"',
+        '"2/3"',
+        '"/"',
+        '"8h"',
+        '"1e999s"',
+        '"none"',
+        '"levels"',
+        '"book_order"',
+        '"full"',
         "'\\'",
         '"\\u0000"',
     ]
@@ -88,7 +97,8 @@ def test_bytes_at_random(tmp_path_factory, content):
 
 
 PATHS = st.lists(
-    st.sampled_from([*KEYS, "ladder", "absorbers", "margin", "tiers", "0", "1", "adl"]), max_size=4
+    st.sampled_from([*KEYS, "ladder", "absorbers", "margin", "tables", "tiers", "0", "1", "adl", "depth"]),
+    max_size=4,
 )
 
 
@@ -96,5 +106,5 @@ PATHS = st.lists(
 @given(PATHS.map(".".join) | st.text(max_size=20), VALUES | st.text(max_size=20))
 def test_overrides_at_random(tmp_path_factory, key, value):
     path = tmp_path_factory.getbasetemp() / "base.toml"
-    path.write_text(TEXT)
+    path.write_text(FILE)
     assert is_clear(outcome(path, [f"{key}={value}"]))

@@ -187,16 +187,18 @@ def test_overrides_of_text_lists_dates_and_tables(tmp_path):
         "socialise={method='none'}",
     )
     assert book.rules.trigger.when == "equity <= maintenance"
-    assert compile_rules(book, (), ()).ladder[0].absorber == "@vault:other"
+    absorber = compile_rules(book, (), ()).absorber
+    assert absorber is not None
+    assert absorber.account == "@vault:other"
     assert book.rules.valid_to == date(2025, 1, 31)
     assert book.rules.assumptions == ("One.", "Three.")
 
 
 def test_an_override_can_replace_a_whole_table(tmp_path):
-    tiers = 'tiers=[{from=0, rate="0.01"}, {from=50000, rate=0.02}]'
-    rest = 'size_basis="notional_mark", hedge_basis="net", scope="cross_account", currency="USDC"'
-    book = load_text(tmp_path, TEXT, f'margin={{shape="bracket_deduction", {rest}, {tiers}}}')
-    assert [tier["deduction"] for tier in book.resolved["margin"]["tiers"]] == ["0", "500"]
+    tables = 'tables=[{currencies=["USDC"], tiers=[{from=0, rate="0.01"}, {from=50000, rate=0.02}]}]'
+    rest = 'size_basis="notional_mark", hedge_basis="net", scope="cross_account"'
+    book = load_text(tmp_path, TEXT, f'margin={{shape="bracket_deduction", {rest}, {tables}}}')
+    assert [tier["deduction"] for tier in book.resolved["margin"]["tables"][0]["tiers"]] == ["0", "500"]
 
 
 def refused_override(folder, *overrides) -> RulesError:
@@ -214,11 +216,13 @@ def refused_override(folder, *overrides) -> RulesError:
         ("margin.rat=0.1", "margin.rat", "unknown key `rat` in [margin]"),
         ("margin.rat.e=0.1", "margin.rat", "unknown key `rat` in [margin]"),
         ("margn.rate=0.1", "margn", "unknown key `margn` in the file"),
-        ("adl.enabled=true", "adl.enabled", "not yet: true is not supported in this version"),
+        ("adl.enabled=true", "adl.score", "`score` is missing in [adl] (and 5 more problems)"),
+        ("adl.price=mark", "adl.price", "`price` belongs to enabled = true, the enabled here is false"),
         (
-            "adl.price=mark",
-            "adl.price",
-            "not yet: `price` in [adl] (the price of the closing) is not supported in this version",
+            "adl.exempt=[]",
+            "adl.exempt",
+            "not yet: `exempt` in [adl] (markets and accounts that are spared) is not supported in this "
+            "version",
         ),
         ("price.risk_price=oracle", "price.risk_price", 'not yet: "oracle" is not supported in this version'),
         ("ladder.0.price=0.5", "ladder.0.price", "0.5 is not a value of it"),

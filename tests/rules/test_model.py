@@ -2,17 +2,17 @@ import hashlib
 import json
 from datetime import date
 from types import UnionType
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from replay.errors import RulesError
 from replay.rules.axes import AXES, LATER_KEYS
-from replay.rules.explain import FREE, explain
+from replay.rules.explain import FREE, ROWS, explain
 from replay.rules.model import FlatMargin, Rules, Section
-from replay.rules.problems import SECTIONS
-from tests.rules.books import BRACKETS, FLAT, TEXT, changed, load_text
+from replay.rules.problems import CHOICES, SECTIONS
+from tests.rules.books import BRACKETS, FLAT, LEVELS, STATIC, TEXT, VOLUME, WHOLE, changed, load_text
 
 RESOLVED = {
     "venue": "somewhere",
@@ -34,6 +34,7 @@ RESOLVED = {
     "ladder": [
         {
             "action": "takeover",
+            "level": "1",
             "size": "full",
             "absorber": "keeper",
             "price": "bankruptcy",
@@ -48,10 +49,14 @@ RESOLVED = {
             "scope": "ledger",
             "balance": "tape",
             "inventory": "holds",
+            "work_out": "hold",
             "outflow_cap": "none",
+            "insolvent_below_zero": False,
+            "stops_at_zero": False,
         }
     ],
     "adl": {"enabled": False},
+    "depth": {"provider": "none"},
     "socialise": {"method": "none"},
 }
 
@@ -68,14 +73,18 @@ def test_the_hash_is_sha256_of_canonical_json(tmp_path):
 def test_the_hash_of_a_book_with_tiers_is_sha256_of_canonical_json(tmp_path):
     margin = {
         "shape": "bracket_deduction",
-        "currency": "USDC",
         "size_basis": "notional_mark",
         "hedge_basis": "net",
         "scope": "cross_account",
-        "tiers": [
-            {"from": "0", "rate": "0.01", "deduction": "0"},
-            {"from": "50000", "rate": "0.02", "deduction": "500"},
-            {"from": "250000.5", "rate": "0.05", "deduction": "8000.015"},
+        "tables": [
+            {
+                "currencies": ["USDC"],
+                "tiers": [
+                    {"from": "0", "rate": "0.01", "deduction": "0"},
+                    {"from": "50000", "rate": "0.02", "deduction": "500"},
+                    {"from": "250000.5", "rate": "0.05", "deduction": "8000.015"},
+                ],
+            }
         ],
     }
     book = load_text(tmp_path, changed(FLAT, BRACKETS))
@@ -153,7 +162,7 @@ def test_python_floats_are_no_numbers_of_a_book(tmp_path):
 def models(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Annotated, tuple, UnionType) or isinstance(annotation, UnionType):
+    if get_origin(annotation) in (Annotated, tuple, UnionType, Union):
         return [found for part in get_args(annotation) for found in models(part)]
     return []
 
@@ -187,6 +196,12 @@ def test_the_tables_of_the_messages_are_those_of_the_model():
         if section is not None:
             found.setdefault(pattern, set()).add(section)
     assert found == {pattern: set(sections) for pattern, sections in SECTIONS.items()}
+    assert {pattern for pattern, sections in found.items() if len(sections) > 1} == set(CHOICES)
+    for pattern, choice in CHOICES.items():
+        for tag, section in choice.tables.items():
+            assert literals(section.model_fields[choice.key].annotation) == [
+                {"true": True, "false": False}.get(tag, tag)
+            ], pattern
     assert all(issubclass(section, Section) for sections in found.values() for section in sections)
 
 
@@ -199,7 +214,9 @@ def test_axes_and_sentences_cover_exactly_the_keys_of_the_model():
         elif section is None and key != "assumptions":
             free.add(key)
     assert values == {key: set(axis.now) for key, axis in AXES.items()}
-    assert free == set(FREE)
+    rows = {key for key in free if key.rpartition(".")[0] in ROWS}
+    assert {key.rpartition(".")[0] for key in rows} == set(ROWS)
+    assert free - rows == set(FREE)
 
 
 def test_what_is_to_come_is_not_there_already():
@@ -214,19 +231,136 @@ def test_free_keys_say_what_to_write():
     for _, section, _ in walk(Rules):
         if section is not None:
             for name, field in section.model_fields.items():
-                assert literals(field.annotation) or name == "shape" or field.description, (section, name)
+                assert literals(field.annotation) or field.description, (section, name)
 
 
-def test_every_value_is_explained(tmp_path):
-    sentences = {
-        key: (value, text) for key, value, text in explain(load_text(tmp_path, changed(FLAT, BRACKETS)))
+def explained(folder, text, *overrides):
+    return {key: (value, text) for key, value, text in explain(load_text(folder, text, *overrides))}
+
+
+@pytest.mark.parametrize("depth", [LEVELS, VOLUME, STATIC])
+def test_every_value_is_explained(tmp_path, depth):
+    text = changed(LEVELS, depth, WHOLE)
+    sentences = explained(tmp_path, text)
+    assert not [key for key in sentences if key.startswith("assumptions")]
+    assert all(text.endswith((".", ",", ";")) for _, text in sentences.values())
+    for line in text.splitlines():
+        key, equals, value = line.partition(" = ")
+        if equals and key not in ("from", "rate", "bp", "notional", "assumptions"):
+            found = [shown for dotted, (shown, _) in sentences.items() if dotted.split(".")[-1] == key]
+            assert value.strip('"[]') in found, line
+
+
+def test_sentences_of_numbers(tmp_path):
+    sentences = explained(tmp_path, WHOLE)
+    assert sentences["margin.tables.0.tiers.2"] == (
+        "250000.5, 0.05, 8000.015",
+        "From 250000.5 on maintenance is 5 % of the whole notional, less 8000.015.",
+    )
+    assert sentences["margin.tables.0.tiers.0"][1] == "From 0 on maintenance is 1 % of the whole notional."
+    assert sentences["margin.tables.0.markets"] == (
+        "(left out)",
+        "This table is for the markets that no other names.",
+    )
+    assert sentences["ladder.0.level"][1] == "It acts on every pool in breach that no lower level takes."
+    assert sentences["ladder.2.level"][1] == "It acts on a pool whose equity is below 2/3 of its maintenance."
+    assert sentences["ladder.3.level"][1] == "It acts on a pool whose equity is below zero."
+    assert sentences["ladder.1.slice_share"] == ("0.2", "which is 20 % of it;")
+    assert sentences["ladder.1.fee"] == ("0.0005", "The fee is 0.05 % of what is traded.")
+    assert sentences["absorbers.0.window"] == ("8h", "both measured against the peaks of the last 8h,")
+    assert sentences["adl.enabled"][0] == "true"
+    assert sentences["depth.half_life"] == ("10s", "Half of what forced orders took is back after 10s.")
+    sentences = explained(
+        tmp_path,
+        changed(LEVELS, STATIC, WHOLE),
+        "depth.half_life=0",
+        'margin.tables.0.markets=["A", "B", "C", "D", "E"]',
+    )
+    assert sentences["depth.half_life"] == ("0s", "What forced orders took is back at the next step.")
+    assert sentences["depth.static.1"] == (
+        "20, 1000000.5",
+        "20 basis points behind the mark it holds a notional of 1000000.5.",
+    )
+    assert sentences["margin.tables.0.markets"] == ("A, B, ... (5)", "This table is for A, B, C, D, E.")
+
+
+@pytest.mark.parametrize(
+    ("key", "forms", "resolved"),
+    [
+        ("ladder.2.level", ['"2/3"', "4/6", '"2.0/3"', "0.2/0.3"], "2/3"),
+        ("ladder.2.level", ['"0.5"', "0.5", "1/2", "5e-1"], "1/2"),
+        ("ladder.3.level", ["0", '"0.0"', "0/7"], "0"),
+        ("ladder.1.cooldown", ["30", '"30s"', "30.0", "0.5m", "30000ms", '"30 s"', "3e1"], "30s"),
+        ("absorbers.0.window", ["8h", "28800", "480m", "28_800"], "8h"),
+        ("depth.half_life", ["0", "0s", "0h"], "0s"),
+        ("depth.half_life", ["1500ms", "1.5s", "1.5"], "1500ms"),
+        ("depth.half_life", ["24h", "1d"], "1d"),
+        ("depth.half_life", ["1ns", "0.001us", "0.000000001"], "1ns"),
+        ("ladder.1.slice_above", ["100000", '"1e5"', "100_000", "100000.0"], "100000"),
+        ("adl.lights", ["5", '"5"', "5.0"], "5"),
+        ("adl.winner_fee", ["0", "0.0", '"0"'], "0"),
+    ],
+)
+def test_one_way_of_writing_for_each_value(tmp_path, key, forms, resolved):
+    hashes = set()
+    for form in forms:
+        book = load_text(tmp_path, WHOLE, f"{key}={form}")
+        hashes.add(book.sha256)
+        node = book.resolved
+        for part in key.split("."):
+            node = node[int(part)] if isinstance(node, list) else node[part]
+        assert node == resolved, form
+    assert len(hashes) == 1
+
+
+def test_the_whole_file_resolves_to_what_it_says(tmp_path):
+    resolved = load_text(tmp_path, WHOLE).resolved
+    assert resolved["ladder"][1] == {
+        "action": "book_order",
+        "level": "1",
+        "size": "full",
+        "slice_above": "100000",
+        "slice_share": "0.2",
+        "cooldown": "30s",
+        "limit": "none",
+        "tif": "ioc",
+        "surplus_to": "trader",
+        "fee": "0.0005",
     }
-    assert sentences["margin.tiers.2.rate"] == ("0.05", "In it maintenance is 5 % of the whole notional,")
-    assert sentences["margin.tiers.1.deduction"][0] == "500"
-    assert sentences["adl.enabled"][0] == "false"
-    assert sentences["absorbers.0.name"] == ("keeper", "The ladder calls it keeper.")
-    assert "assumptions.0" not in sentences
-    assert all(text.endswith((".", ",")) for _, text in sentences.values())
+    assert resolved["ladder"][3] == {"action": "adl", "level": "0", "size": "full"}
+    assert "slice_above" not in resolved["ladder"][0]
+    assert resolved["absorbers"][0] == {
+        "name": "keeper",
+        "kind": "insurance",
+        "scope": "ledger",
+        "balance": "tape",
+        "inventory": "holds",
+        "work_out": "book",
+        "outflow_cap": "none",
+        "insolvent_below_zero": True,
+        "drawdown_start": "0.3",
+        "drawdown_stop": "0.25",
+        "window": "8h",
+        "least_balance": "10000",
+        "stops_at_zero": True,
+    }
+    assert resolved["adl"] == {
+        "enabled": True,
+        "score": "leveraged_return",
+        "loss_rule": "exclude",
+        "price": "bankruptcy",
+        "winner_fee": "0.0002",
+        "loser_fee": "0.0006",
+        "lights": "5",
+    }
+    assert resolved["depth"] == {"provider": "levels", "haircut": "0.3", "half_life": "10s"}
+    assert load_text(tmp_path, changed(LEVELS, STATIC, WHOLE)).resolved["depth"] == {
+        "provider": "static",
+        "haircut": "0.3",
+        "half_life": "10s",
+        "currencies": ["USDC"],
+        "static": [{"bp": "5", "notional": "250000"}, {"bp": "20", "notional": "1000000.5"}],
+    }
 
 
 def test_rules_errors_are_raised_not_validation_errors(tmp_path):
