@@ -11,20 +11,19 @@ import numpy as np
 
 from replay.errors import RulesError
 from replay.rules import plan
-from replay.rules.model import (
+from replay.rules.margin import BracketMargin, FlatMargin
+from replay.rules.model import RuleBook
+from replay.rules.numbers import RATE_ONE
+from replay.rules.plan import Plan
+from replay.rules.waterfall import (
     AdlOff,
     AdlRung,
     BookOrderRung,
-    BracketMargin,
-    FlatMargin,
     NoDepth,
-    RuleBook,
     StaticDepth,
     TakeoverRung,
     VolumeDepth,
 )
-from replay.rules.numbers import RATE_ONE
-from replay.rules.plan import Plan
 from replay.tape.schema import Payoff
 from replay.units import RATE_SCALE, format_units
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from replay.rules.axes import AXES
-from replay.rules.model import FlatMargin, RuleBook
+from replay.rules.margin import FlatMargin
+from replay.rules.model import RuleBook
 from replay.rules.plan import BookOrder, Plan, Rung
 from replay.rules.problems import pattern_of
 from replay.units import RATE_SCALE, format_units, parse_decimal

@@ -1,4 +1,4 @@
-"""The values of a rule file: exact numbers, durations, fractions, names, and how they are written again.
+"""What rule files are made of: tables, exact numbers, durations, fractions, names, and how they are written.
 
 A number is decimal text, a TOML integer, or a TOML float kept as text; it becomes an integer in a fixed unit
 and is written back in one way only, so that equal rules have equal hashes.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from replay.units import BOUND, MONEY_SCALE, NS_PER_SECOND, RATE_SCALE, format_units, to_fraction, to_units
@@ -41,6 +41,12 @@ class FloatText:
     """A TOML float as it stands in the file; given to ``tomllib`` in place of ``float``."""
 
     text: str
+
+
+class Section(BaseModel):
+    """Base of every table of a rule file: nothing unknown, nothing converted, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def problem(text: str, mend: str, key: str = "") -> PydanticCustomError:

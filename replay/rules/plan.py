@@ -20,7 +20,7 @@ class BookOrder:
         slice_above: Notional in atoms above which only a slice is sent; 0 never slices.
         slice_rate: Share of the position in a slice, in 1e-12.
         cooldown_ns: How long after a filled slice orders of the pool are whole.
-        limit: Worst price taken: ``none``, or ``bankruptcy``: the pool's own bankruptcy price of the position.
+        limit: Worst price taken: ``none``, or ``bankruptcy``: the bankruptcy price of the position.
         all_or_nothing: Whether an order that cannot fill whole fills nothing.
         surplus_to: Who gets what a fill is better than the bankruptcy price: ``trader`` or ``absorber``.
         fee_rate: Fee of the forced order, in 1e-12 of its value.

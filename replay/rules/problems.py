@@ -13,10 +13,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from replay.errors import RulesError
-from replay.rules import model
+from replay.rules import margin, model, waterfall
 from replay.rules.axes import AXES, LATER_KEYS
-from replay.rules.model import Section
-from replay.rules.numbers import FloatText
+from replay.rules.numbers import FloatText, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +27,19 @@ class Choice:
 
 
 CHOICES: Mapping[str, Choice] = {
-    "margin": Choice("shape", {"flat": model.FlatMargin, "bracket_deduction": model.BracketMargin}),
+    "margin": Choice("shape", {"flat": margin.FlatMargin, "bracket_deduction": margin.BracketMargin}),
     "ladder.*": Choice(
         "action",
-        {"book_order": model.BookOrderRung, "takeover": model.TakeoverRung, "adl": model.AdlRung},
+        {"book_order": waterfall.BookOrderRung, "takeover": waterfall.TakeoverRung, "adl": waterfall.AdlRung},
     ),
-    "adl": Choice("enabled", {"false": model.AdlOff, "true": model.AdlOn}),
+    "adl": Choice("enabled", {"false": waterfall.AdlOff, "true": waterfall.AdlOn}),
     "depth": Choice(
         "provider",
         {
-            "none": model.NoDepth,
-            "levels": model.LevelsDepth,
-            "volume": model.VolumeDepth,
-            "static": model.StaticDepth,
+            "none": waterfall.NoDepth,
+            "levels": waterfall.LevelsDepth,
+            "volume": waterfall.VolumeDepth,
+            "static": waterfall.StaticDepth,
         },
     ),
 }
@@ -50,13 +49,13 @@ SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
     "": (model.Rules,),
     "step": (model.Step,),
     "price": (model.Price,),
-    "margin.tables.*": (model.MarginTable,),
-    "margin.tables.*.tiers.*": (model.Tier,),
+    "margin.tables.*": (margin.MarginTable,),
+    "margin.tables.*.tiers.*": (margin.Tier,),
     "trigger": (model.Trigger,),
-    "bankruptcy": (model.Bankruptcy,),
-    "absorbers.*": (model.Absorber,),
-    "depth.static.*": (model.StaticLevel,),
-    "socialise": (model.Socialise,),
+    "bankruptcy": (waterfall.Bankruptcy,),
+    "absorbers.*": (waterfall.Absorber,),
+    "depth.static.*": (waterfall.StaticLevel,),
+    "socialise": (waterfall.Socialise,),
     **{pattern: tuple(choice.tables.values()) for pattern, choice in CHOICES.items()},
 }
 """The tables of a rule file; ``*`` stands for a list index."""

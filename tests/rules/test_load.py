@@ -6,7 +6,7 @@ import pytest
 import replay.rules.load as load
 from replay.errors import RulesError
 from replay.rules import compile_rules, list_rules, load_file, load_rules
-from replay.rules.model import FlatMargin
+from replay.rules.margin import FlatMargin
 from tests.rules.books import TEXT, changed, load_text
 
 WANTED_DATE = "must be a date such as 2023-02-01, without quotes and time of day, found"

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 from replay.errors import RulesError
 from replay.rules.axes import AXES, LATER_KEYS
 from replay.rules.explain import FREE, ROWS, explain
-from replay.rules.model import FlatMargin, Rules, Section
+from replay.rules.margin import FlatMargin
+from replay.rules.model import Rules
+from replay.rules.numbers import Section
 from replay.rules.problems import CHOICES, SECTIONS
 from tests.rules.books import BRACKETS, FLAT, LEVELS, STATIC, TEXT, VOLUME, WHOLE, changed, load_text
 

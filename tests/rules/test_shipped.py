@@ -13,7 +13,8 @@ import pytest
 
 from replay.rules import BookOrder, Deleverage, Takeover, compile_rules, list_rules, load_file, load_rules
 from replay.rules.axes import AXES
-from replay.rules.model import Rules, Tier, exact_deductions
+from replay.rules.margin import Tier, exact_deductions
+from replay.rules.model import Rules
 from replay.rules.plan import Absorber, Adl
 from replay.rules.problems import SECTIONS, fields_of
 from replay.tape.read import Market
@@ -241,6 +242,19 @@ def test_the_overrides_of_the_guide_load():
     for line in lines:
         overrides = [word for word in shlex.split(line) if word != "--set"]
         compile_rules(load_rules("hyperliquid@2023-02", overrides=overrides), (), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("hyperliquid@2025-10-10", ["ladder.0.slice_share=0.5", "depth.haircut=0.5"]),
+        ("bybit@2025-09-23", ["absorbers.0.drawdown_start=0.5", "adl.price=mark"]),
+    ],
+)
+def test_the_large_files_can_be_varied(name, overrides):
+    book = load_rules(name, overrides=overrides)
+    compile_rules(book, MARKETS, LEDGERS)
+    assert book.sha256 != load_rules(name).sha256
 
 
 def test_the_tiers_of_the_guide_load(tmp_path):

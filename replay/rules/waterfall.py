@@ -1,0 +1,259 @@
+"""The sections of the waterfall: ladder, bankruptcy price, absorbers, auto-deleveraging, depth."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from replay.rules.numbers import (
+    BasisPoints,
+    Boolean,
+    Count,
+    Duration,
+    Fee,
+    Level,
+    Money,
+    Name,
+    Part,
+    PositiveDuration,
+    PositiveMoney,
+    Section,
+    Sentence,
+    Share,
+    not_empty,
+    problem,
+)
+from replay.units import RATE_SCALE, format_units
+
+_LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
+
+
+class BookOrderRung(Section):
+    """``[[ladder]]`` with action ``book_order``: an order into the book for each position of the pool."""
+
+    action: Literal["book_order"]
+    level: Level = _LEVEL
+    size: Literal["full", "step_down"]
+    slice_above: PositiveMoney | None = Field(
+        default=None,
+        description='the notional above which a slice is sent, such as "100000"; left out: never',
+    )
+    slice_share: Part | None = Field(
+        default=None, description='the share of the position in a slice, such as "0.2"'
+    )
+    cooldown: Duration | None = Field(
+        default=None, description='how long after a filled slice orders are whole, such as "30s"'
+    )
+    limit: Literal["none", "bankruptcy"]
+    tif: Literal["ioc", "fok"]
+    surplus_to: Literal["trader", "absorber"]
+    fee: Fee = Field(description='the fee as a share of what is traded, such as "0.00045"')
+
+    @model_validator(mode="after")
+    def _slices_whole(self) -> Self:
+        given = {"slice_above": self.slice_above, "slice_share": self.slice_share, "cooldown": self.cooldown}
+        missing = [key for key, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            there = next(key for key in given if key not in missing)
+            raise problem(
+                f"`{there}` stands without `{missing[0]}`",
+                f"write {', '.join(given)} together, or none of them: orders are never sliced",
+                missing[0],
+            )
+        return self
+
+
+class TakeoverRung(Section):
+    """``[[ladder]]`` with action ``takeover``: an absorber takes the pool's positions over."""
+
+    action: Literal["takeover"]
+    level: Level = _LEVEL
+    size: Literal["full"]
+    absorber: Name = Field(description="the name of one of the [[absorbers]]")
+    price: Literal["bankruptcy"]
+    margin_forfeited: Literal["all_collateral"]
+
+
+class AdlRung(Section):
+    """``[[ladder]]`` with action ``adl``: the pool's positions are closed against winners at once."""
+
+    action: Literal["adl"]
+    level: Level = _LEVEL
+    size: Literal["full"]
+
+
+Rung = Annotated[BookOrderRung | TakeoverRung | AdlRung, Field(discriminator="action")]
+"""A rung of the ladder, by its action."""
+
+
+class Bankruptcy(Section):
+    """``[bankruptcy]``: how the bankruptcy price of a position follows from its pool's equity."""
+
+    allocation: Literal["maintenance_proportional"]
+    fee_in_price: Literal["none"]
+
+
+class Absorber(Section):
+    """``[[absorbers]]``: a fund or vault that takes losses before anybody else does."""
+
+    name: Name = Field(description='what the ladder calls it, such as "liquidator"')
+    kind: Literal["vault", "insurance"]
+    scope: Literal["ledger"]
+    balance: Literal["tape"]
+    inventory: Literal["holds"]
+    work_out: Literal["hold", "book"]
+    outflow_cap: Literal["none"]
+    insolvent_below_zero: Annotated[Literal[True, False], Boolean]
+    drawdown_start: Part | None = Field(
+        default=None,
+        description='the drop of a market\'s profit, as a share of the highest balance, such as "0.3"; '
+        "left out: no such rule",
+    )
+    drawdown_stop: Part | None = Field(default=None, description='the drop at which it ends, such as "0.25"')
+    window: PositiveDuration | None = Field(
+        default=None, description='the rolling window of both peaks, such as "8h"'
+    )
+    least_balance: Money | None = Field(
+        default=None, description='the balance above which it may begin, such as "10000"'
+    )
+    stops_at_zero: Annotated[Literal[True, False], Boolean]
+
+    @model_validator(mode="after")
+    def _drawdown_whole(self) -> Self:
+        given = {
+            "drawdown_start": self.drawdown_start,
+            "drawdown_stop": self.drawdown_stop,
+            "window": self.window,
+            "least_balance": self.least_balance,
+        }
+        missing = [key for key, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            there = next(key for key in given if key not in missing)
+            raise problem(
+                f"`{there}` stands without `{missing[0]}`",
+                f"write {', '.join(given)} together, or none of them: no drawdown starts anything",
+                missing[0],
+            )
+        start, stop = self.drawdown_start, self.drawdown_stop
+        if start is not None and stop is not None and stop > start:
+            raise problem(
+                f"a drop of {format_units(stop, RATE_SCALE)} would end what begins at "
+                f"{format_units(start, RATE_SCALE)}",
+                "drawdown_stop is at most drawdown_start",
+                "drawdown_stop",
+            )
+        return self
+
+    @property
+    def account(self) -> str:
+        """The pseudo account it is booked as."""
+        return f"@vault:{self.name}" if self.kind == "vault" else f"@fund:{self.name}"
+
+    @property
+    def triggers(self) -> list[str]:
+        """The keys of the rules by which its state starts auto-deleveraging."""
+        rules = {
+            "insolvent_below_zero": self.insolvent_below_zero,
+            "drawdown_start": self.drawdown_start is not None,
+            "stops_at_zero": self.stops_at_zero,
+        }
+        return [key for key, on in rules.items() if on]
+
+
+class AdlOff(Section):
+    """``[adl]`` with ``enabled = false``: there is no auto-deleveraging."""
+
+    enabled: Annotated[Literal[False], Boolean]
+
+
+class AdlOn(Section):
+    """``[adl]`` with ``enabled = true``: winners are closed to pay what nobody else can."""
+
+    enabled: Annotated[Literal[True], Boolean]
+    score: Literal["leveraged_price_ratio", "leveraged_return"]
+    loss_rule: Literal["exclude"]
+    price: Literal["previous_mark", "mark", "bankruptcy"]
+    winner_fee: Fee = Field(description='the fee of a winner as a share of value, such as "0.0002"')
+    loser_fee: Fee = Field(description='the fee of a loser as a share of value, such as "0.00055"')
+    lights: Count = Field(description='the steps of the indicator of ranks, such as "5"')
+
+
+def _adl_tag(value: object) -> str | None:
+    enabled = value.get("enabled") if isinstance(value, dict) else getattr(value, "enabled", None)
+    return str(enabled).lower() if isinstance(enabled, bool) else None
+
+
+Adl = Annotated[Annotated[AdlOff, Tag("false")] | Annotated[AdlOn, Tag("true")], Discriminator(_adl_tag)]
+"""``[adl]``, by whether it is enabled."""
+
+
+class NoDepth(Section):
+    """``[depth]`` of provider ``none``: nothing the rules force goes into the book."""
+
+    provider: Literal["none"]
+
+
+class _Depth(Section):
+    provider: str
+    haircut: Share = Field(description='the share of it that is not there in need, such as "0.3"')
+    half_life: Duration = Field(
+        description='in what time half of what was taken comes back, such as "10s"; "0s" is at once'
+    )
+
+
+class LevelsDepth(_Depth):
+    """``[depth]`` of provider ``levels``: the levels on the tape."""
+
+    provider: Literal["levels"]
+
+
+class VolumeDepth(_Depth):
+    """``[depth]`` of provider ``volume``: a share of what was traded lately."""
+
+    provider: Literal["volume"]
+    participation: Part = Field(description='the share of the traded volume that is offered, such as "0.1"')
+    window: PositiveDuration = Field(description='how far back volume counts, such as "60s"')
+    slippage_bp: BasisPoints = Field(description="how far behind the mark it is offered, in basis points")
+
+
+class StaticLevel(Section):
+    """``[[depth.static]]``: a level of the table."""
+
+    bp: BasisPoints = Field(description="how far behind the mark it stands, in basis points")
+    notional: PositiveMoney = Field(description='what it offers, such as "250000"')
+
+
+class StaticDepth(_Depth):
+    """``[depth]`` of provider ``static``: the same table at all times."""
+
+    provider: Literal["static"]
+    currencies: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description='the settle currencies its notional may be in, such as ["USDC"]'
+    )
+    static: Annotated[tuple[StaticLevel, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description="a [[depth.static]] table for each level, from the mark outwards"
+    )
+
+    @field_validator("static")
+    @classmethod
+    def _outwards(cls, levels: tuple[StaticLevel, ...]) -> tuple[StaticLevel, ...]:
+        for index, (inner, level) in enumerate(pairwise(levels), start=1):
+            if level.bp <= inner.bp:
+                raise problem(
+                    f"level {index} at {level.bp} basis points is not behind level {index - 1} at {inner.bp}",
+                    "write the levels from the mark outwards",
+                    f"{index}.bp",
+                )
+        return levels
+
+
+Depth = Annotated[NoDepth | LevelsDepth | VolumeDepth | StaticDepth, Field(discriminator="provider")]
+"""``[depth]``, by its provider."""
+
+
+class Socialise(Section):
+    """``[socialise]``: losses spread over accounts that did not cause them."""
+
+    method: Literal["none"]
