@@ -56,9 +56,9 @@ class AbsorberBook:
         self._flow: dict[int, int] = {}
         self._profit_peak: dict[int, RollingMax] = {}
         self._balance_peak: dict[int, RollingMax] = {}
-        self._profit_now: dict[int, int] = {}
-        self._line: dict[int, int] = {}
         self._active: dict[int, bool] = {}
+        self._pools: dict[int, int] = {}
+        self._positions: dict[int, int] = {}
         for ledger in self.ledgers():
             self.balance_peak(ledger, start_ts)
 
@@ -68,11 +68,15 @@ class AbsorberBook:
 
     def pool(self, ledger: int) -> int:
         """Return the absorber's pool of a ledger."""
-        return self._state.pseudo_pool(self.rule.account, ledger)
+        if ledger not in self._pools:
+            self._pools[ledger] = self._state.pseudo_pool(self.rule.account, ledger)
+        return self._pools[ledger]
 
     def position(self, market: int) -> int:
         """Return the absorber's position slot in a market."""
-        return self._state.pseudo_position(self.rule.account, market)
+        if market not in self._positions:
+            self._positions[market] = self._state.pseudo_position(self.rule.account, market)
+        return self._positions[market]
 
     def size(self, market: int) -> int:
         """Return its inventory in a market, signed."""
@@ -125,13 +129,13 @@ class AbsorberBook:
 
     def capacity(self, market: int, ts: int) -> int | None:
         """Return the loss at mark that it may take on in a market now, in atoms; None is no bound."""
-        room: int | None = self.headroom(market, ts)
+        room = self.headroom(market, ts)
         if self.is_active(market):
             return 0
         if self.rule.stops_at_zero:
             balance = max(0, self.balance(self._state.markets[market].ledger))
-            room = balance if room is None else min(room, balance)
-        return None if room is None else max(0, room)
+            return balance if room is None else max(0, min(room, balance))
+        return room if room is None else max(0, room)
 
     def is_active(self, market: int) -> bool:
         """Return whether deleveraging is on for a market."""
@@ -139,6 +143,8 @@ class AbsorberBook:
 
     def judge(self, market: int, ts: int) -> Verdict | None:
         """Judge the start and stop rules of a market; return the verdict if the state changed."""
+        if self.rule.drawdown is None and not self.rule.stops_at_zero:
+            return None
         ledger = self._state.markets[market].ledger
         balance = self.balance(ledger)
         was = self.is_active(market)

@@ -145,8 +145,9 @@ def rank_winners(state: State, market: int, *, losers_are_long: bool, score: Sco
         lights: How many steps of the indicator there are, by cumulative quantity.
     """
     positions = state.positions
-    side = positions["size"] < 0 if losers_are_long else positions["size"] > 0
-    slots = np.flatnonzero(side & (positions["market"] == market))
+    slots = state.slots_of(market)
+    sizes = positions["size"][slots]
+    slots = slots[sizes < 0 if losers_are_long else sizes > 0]
     rows = len(slots)
     kept, cost, value, equity, notional, share = (np.zeros(rows, np.int64) for _ in range(6))
     known = np.zeros(rows, np.uint8)

@@ -123,12 +123,18 @@ def conservation(state: State) -> Conservation:
     return Conservation(tuple(sizes), difference, tuple(state.external_flow))
 
 
+@kernel
+def _add_halves(values: Array, groups: Array, high: Array, low: Array) -> None:
+    for i in range(len(values)):
+        high[groups[i]] += values[i] >> 32
+        low[groups[i]] += values[i] & 0xFFFFFFFF
+
+
 def _sums(values: Array, groups: Array, count: int) -> list[int]:
-    """Return exact sums of int64 values by small integer group."""
+    """Return exact sums of int64 values by small integer group, as Python integers."""
     high = np.zeros(count, np.int64)
     low = np.zeros(count, np.int64)
-    np.add.at(high, groups, values >> 32)
-    np.add.at(low, groups, values & 0xFFFFFFFF)
+    _add_halves(np.ascontiguousarray(values), np.ascontiguousarray(groups), high, low)
     return [(int(h) << 32) + int(part) for h, part in zip(high, low, strict=True)]
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.loop.absorbers import AbsorberBook
-from replay.loop.adl import SCORES, book_pairs, pair_queue, rank_winners
+from replay.loop.adl import SCORES, Ranking, book_pairs, pair_queue, rank_winners
 from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.episodes import Episodes, Leg
@@ -26,10 +27,12 @@ from replay.loop.waterfall import (
     ForcedBatch,
     fees_of,
     forced_batch,
+    pool_states,
     send_to_book,
     surplus_over_bankruptcy,
+    value_of_sizes,
 )
-from replay.rules.plan import Adl, BookOrder, Plan, Rung, Takeover
+from replay.rules.plan import Adl, BookOrder, Plan, Takeover
 from replay.tape.schema import Side
 
 Array = npt.NDArray[Any]
@@ -85,6 +88,8 @@ class Cascade:
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
         self.absorber = None if plan.absorber is None else AbsorberBook(state, plan.absorber, start_ts)
         self._is_vault = plan.absorber is not None and plan.absorber.account.startswith("@vault")
+        distinct = sorted({Fraction(*rung.level) for rung in plan.ladder})
+        self._levels = [distinct.index(Fraction(*rung.level)) for rung in plan.ladder]
         if self.absorber is not None:
             self._write_opening(start_ts)
 
@@ -101,7 +106,7 @@ class Cascade:
         rows: list[dict[str, Any]] = []
         for pool in [pool for pool in self.episodes.open if pool not in in_breach]:
             rows += self.episodes.end(pool, ts, self._is_vault)
-        touched = self._open_episodes(ts, breaches, recorded)
+        self._open_episodes(ts, breaches, recorded)
         losing: list[Losing] = []
         if len(breaches):
             state.arrays.pools["liquidated_ts"][breaches] = ts
@@ -111,9 +116,9 @@ class Cascade:
             self._deleverage(ts, losing, self._plan.adl)
         self._pay_bad_debt(ts, breaches)
         soil_open(state.arrays, np.array(sorted({*in_breach, *self.episodes.open}), np.int64))
-        for pool in touched:
-            if not self._is_open(pool):
-                rows += self.episodes.end(pool, ts, self._is_vault)
+        _, _, still_open = pool_states(state, breaches)
+        for pool in breaches[~still_open].tolist():
+            rows += self.episodes.end(pool, ts, self._is_vault)
         append_rows(self._sink, "liquidations", rows)
         holds = self.absorber is not None and bool(self.absorber.holdings())
         state.arrays.counters[ATTENDING] = bool(self.episodes.open) or holds
@@ -125,19 +130,8 @@ class Cascade:
             rows += self.episodes.end(pool, None, self._is_vault)
         append_rows(self._sink, "liquidations", rows)
 
-    def _is_open(self, pool: int) -> bool:
-        slot = int(self._state.pools[pool]["first"])
-        while slot >= 0:
-            position = self._state.positions[slot]
-            if position["size"] != 0:
-                return True
-            slot = int(position["next"])
-        return False
-
-    def _open_episodes(self, ts: int, breaches: Array, recorded: Array) -> list[int]:
-        """Begin episodes, and add legs for positions that came later; return the pools in breach."""
-        if len(breaches) == 0:
-            return []
+    def _open_episodes(self, ts: int, breaches: Array, recorded: Array) -> None:
+        """Begin episodes, and add legs for positions that came later."""
         batch = forced_batch(self._state, ts, breaches)
         forced = set(recorded.tolist())
         for i in range(len(batch.pool)):
@@ -153,19 +147,20 @@ class Cascade:
                     recorded=int(position in forced),
                 )
             episode.legs[position].left = 0
-        return list(breaches.tolist())
 
     # --- the ladder ----------------------------------------------------------------------------------
 
     def _ladder(self, ts: int, breaches: Array) -> list[Losing]:
         """Run the rungs over all pools in breach, in the order of the rules; return what goes to ADL."""
-        lowest = {int(pool): self._lowest_level(int(pool)) for pool in breaches}
+        equity, maintenance, _ = pool_states(self._state, breaches)
+        lowest = self._lowest_levels(equity, maintenance)
         losing: list[Losing] = []
-        for rung in self._plan.ladder:
-            mine = [pool for pool, level in lowest.items() if level == rung.level and self._in_breach(pool)]
-            if not mine:
+        for number, rung in enumerate(self._plan.ladder):
+            mine = breaches[lowest == self._levels[number]]
+            mine = mine[self._still_in_breach(mine)]
+            if not len(mine):
                 continue
-            batch = forced_batch(self._state, ts, np.array(mine, np.int64))
+            batch = forced_batch(self._state, ts, mine)
             if isinstance(rung, BookOrder):
                 self._book(batch, rung)
             elif isinstance(rung, Takeover):
@@ -174,26 +169,20 @@ class Cascade:
                 losing += [self._losing(batch, i, None, "ladder") for i in range(len(batch.pool))]
         return losing
 
-    def _lowest_level(self, pool: int) -> tuple[int, int] | None:
-        """Return the lowest level whose rungs apply to a pool in breach."""
-        equity, maintenance, _ = valuation(self._state.arrays, pool)
-        found: tuple[int, int] | None = None
-        for rung in self._plan.ladder:
-            if self._applies(rung, int(equity), int(maintenance)) and (
-                found is None or rung.level[0] * found[1] < found[0] * rung.level[1]
-            ):
-                found = rung.level
+    def _lowest_levels(self, equity: Array, maintenance: Array) -> Array:
+        """Return, per pool in breach, the number of the lowest level whose rungs apply."""
+        found = np.full(len(equity), len(self._levels), np.int64)
+        for i, (have, need) in enumerate(zip(equity.tolist(), maintenance.tolist(), strict=True)):
+            for number, rung in zip(self._levels, self._plan.ladder, strict=True):
+                strict = not (self._plan.breach_at_equal and rung.level[0])
+                slack = have * rung.level[1] - rung.level[0] * need
+                if (slack < 0 or (slack == 0 and not strict)) and number < found[i]:
+                    found[i] = number
         return found
 
-    def _applies(self, rung: Rung, equity: int, maintenance: int) -> bool:
-        slack = equity * rung.level[1] - rung.level[0] * maintenance
-        return slack < (1 if self._plan.breach_at_equal and rung.level[0] else 0)
-
-    def _in_breach(self, pool: int) -> bool:
-        if not self._is_open(pool):
-            return False
-        equity, maintenance, _ = valuation(self._state.arrays, pool)
-        return equity - maintenance < int(self._plan.breach_at_equal)
+    def _still_in_breach(self, pools: Array) -> Array:
+        equity, maintenance, is_open = pool_states(self._state, pools)
+        return is_open & (equity - maintenance < int(self._plan.breach_at_equal))
 
     def _book(self, batch: ForcedBatch, rung: BookOrder) -> None:
         state = self._state
@@ -239,7 +228,7 @@ class Cascade:
         state = self._state
         assert self.absorber is not None
         rows = len(batch.pool)
-        worth = self._values_at_mark(batch)
+        worth = value_of_sizes(state, batch.market, batch.size, batch.mark)
         gain = worth - batch.bankruptcy_value
         absorbed = np.abs(batch.size)
         room: dict[int, int | None] = {}
@@ -267,15 +256,8 @@ class Cascade:
         signed = np.where(batch.size > 0, -absorbed, absorbed)
         takers = np.array([self.absorber.position(int(market)) for market in batch.market], np.int64)
         book_forced(state.arrays, batch.position, signed, -value, takers)
-        taken_gain = np.array(
-            [
-                value_of(state, int(m), _signed(int(q), int(n)), int(mark), at_mark=True) - int(v) if q else 0
-                for m, q, n, mark, v in zip(
-                    batch.market, absorbed, batch.size, batch.mark, value, strict=True
-                )
-            ],
-            np.int64,
-        )
+        taken = np.where(batch.size > 0, absorbed, -absorbed)
+        taken_gain = value_of_sizes(state, batch.market, taken, batch.mark) - value
         losing = []
         for i in range(rows):
             leg = self.episodes.open[int(batch.pool[i])].legs[int(batch.position[i])]
@@ -308,15 +290,6 @@ class Cascade:
         episode.legs[position].left = quantity
         return Losing(
             position, pool, int(batch.market[i]), quantity, value, origin, int(batch.equity[i]), episode.id
-        )
-
-    def _values_at_mark(self, batch: ForcedBatch) -> Array:
-        return np.array(
-            [
-                value_of(self._state, int(m), int(n), int(mark), at_mark=True)
-                for m, n, mark in zip(batch.market, batch.size, batch.mark, strict=True)
-            ],
-            np.int64,
         )
 
     # --- the absorber --------------------------------------------------------------------------------
@@ -482,12 +455,11 @@ class Cascade:
         )
         quantities = np.array([order.quantity for order in orders], np.int64)
         loser, winner, pieces = pair_queue(quantities, ranking.size)
-        values, price_mark = self._piece_values(market, is_long, orders, loser, pieces, rule)
+        values = self._piece_values(market, is_long, orders, loser, pieces, rule)
         loser_slots = np.array([order.position for order in orders], np.int64)[loser]
         winner_slots = ranking.position[winner]
         before = _Sides(state, loser_slots, winner_slots)
         loser_fees, winner_fees = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
-        cash = state.pools["cash"][ranking.pool].copy()
         book_pairs(
             arrays,
             loser_slots,
@@ -499,7 +471,6 @@ class Cascade:
             loser_fees,
             winner_fees,
         )
-        del cash
         after = _Sides(state, loser_slots, winner_slots)
         for index, piece, value in zip(loser.tolist(), pieces.tolist(), values.tolist(), strict=True):
             order = orders[index]
@@ -517,7 +488,6 @@ class Cascade:
             winner,
             pieces,
             values,
-            price_mark,
             ranking,
             before,
             after,
@@ -527,8 +497,8 @@ class Cascade:
 
     def _piece_values(
         self, market: int, is_long: bool, orders: list[Losing], loser: Array, pieces: Array, rule: Adl
-    ) -> tuple[Array, int]:
-        """Return the signed value (of the closed part of the loser) of each piece, and the mark it goes by."""
+    ) -> Array:
+        """Return the signed value of the part of the loser that each piece closes."""
         record = self._state.arrays.markets[market]
         mark = int(record["previous_mark"] if rule.price == "previous_mark" else record["mark"])
         sign = 1 if is_long else -1
@@ -546,7 +516,7 @@ class Cascade:
             else:
                 values[i] = _part(whole, piece, orders[index].quantity)
             given[index] += int(values[i])
-        return values, mark
+        return values
 
     def _write_adl(
         self,
@@ -557,15 +527,13 @@ class Cascade:
         winner: Array,
         pieces: Array,
         values: Array,
-        mark: int,
-        ranking: Any,
+        ranking: Ranking,
         before: _Sides,
         after: _Sides,
         loser_fees: Array,
         winner_fees: Array,
     ) -> None:
         state = self._state
-        count = len(pieces)
         info = state.markets[market]
         rows = [
             {
@@ -612,7 +580,7 @@ class Cascade:
                     "ledger": info.ledger,
                     "stage": "adl",
                     "state": "engaged",
-                    "reason": f"{len(orders)} position{'s' if len(orders) > 1 else ''} that no stage before could close",
+                    "reason": f"no stage before could close them: {len(orders)} orders",
                     "measured": sum(order.equity for order in orders),
                     "threshold": 0,
                     "fund_balance": None if self.absorber is None else self.absorber.balance(info.ledger),
@@ -636,7 +604,6 @@ class Cascade:
                 )
                 gained = sum(int(values[i]) for i in own) - worth
                 self._write_movements(ts, "deleveraged", np.array([market]), np.array([gained]))
-        del count, mark
 
     # --- bad debt, rows ------------------------------------------------------------------------------
 
@@ -644,10 +611,10 @@ class Cascade:
         """Bring flat pools with negative cash to zero; what nobody paid is booked against @bad_debt."""
         state = self._state
         rows = []
-        for pool in breaches.tolist():
+        _, _, is_open = pool_states(state, breaches)
+        flat = breaches[~is_open]
+        for pool in flat[state.pools["cash"][flat] < 0].tolist():
             cash = int(state.pools[pool]["cash"])
-            if cash >= 0 or self._is_open(pool):
-                continue
             ledger = int(state.pools[pool]["ledger"])
             payer = state.pseudo_pool("@bad_debt", ledger)
             move_cash(state.arrays, np.array([payer]), np.array([pool]), np.array([-cash]))

@@ -163,6 +163,7 @@ BREAK = np.dtype(
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
 
 NEVER = -(1 << 63)
+_KNOWN = int(Grade.KNOWN)
 BUCKETS = 64
 """Buckets of time in which traded volume is kept; together they are the window of the depth rule."""
 
@@ -317,6 +318,8 @@ class State:
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
+        self._slots: dict[int, Array] = {}
+        self._listed = 0
         self._add_pseudo_accounts()
 
     def account(self, name: str) -> int:
@@ -330,14 +333,14 @@ class State:
     def pseudo_pool(self, name: str, ledger: int) -> int:
         """Return the pool of a pseudo account: unlimited credit, never risk-checked."""
         self.reserve(1)
-        pool = int(pool_of(self.arrays, self.account(name), ledger, -1, Grade.KNOWN))
+        pool = int(pool_of(self.arrays, self.account(name), ledger, -1, _KNOWN))
         self.arrays.pools[pool]["special"] = 1
         return pool
 
     def pseudo_position(self, name: str, market: int) -> int:
         """Return the position slot of a pseudo account in a market."""
         self.pseudo_pool(name, self.markets[market].ledger)
-        slot, _ = position_of(self.arrays, self.account(name), market, 0, Grade.KNOWN)
+        slot, _ = position_of(self.arrays, self.account(name), market, 0, _KNOWN)
         return int(slot)
 
     def _add_pseudo_accounts(self) -> None:
@@ -396,6 +399,17 @@ class State:
         numbers, quantities = self.arrays.volumes[market].T
         recent = (numbers > bucket - BUCKETS) & (numbers <= bucket)
         return int(quantities[recent].sum())
+
+    def slots_of(self, market: int) -> Array:
+        """Return the position slots of a market, ascending, closed ones included."""
+        count = int(self.arrays.counters[POSITIONS])
+        if self._listed < count:
+            fresh = self.arrays.positions["market"][self._listed : count]
+            for number in np.unique(fresh).tolist():
+                new = np.flatnonzero(fresh == number) + self._listed
+                self._slots[number] = np.concatenate((self._slots.get(number, new[:0]), new))
+            self._listed = count
+        return self._slots.get(market, np.zeros(0, np.int64))
 
     def drain_external(self) -> None:
         """Move the flows booked by compiled code into Python integers, which cannot overflow."""

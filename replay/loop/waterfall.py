@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.exact import muldiv_floor, muldiv_half_even
+from replay.exact import muldiv_floor, muldiv_half_even, signed_value
 from replay.kernels import kernel
 from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
-from replay.loop.margin import bankruptcy_values, valuation
+from replay.loop.margin import bankruptcy_values, notional_at, valuation
 from replay.loop.state import Arrays, State
 from replay.rules.plan import BookOrder
 from replay.tape.schema import Side
@@ -113,6 +113,41 @@ def forced_batch(state: State, ts: int, pools: Array) -> ForcedBatch:
         equity=equity,
         maintenance=maintenance,
     )
+
+
+@kernel
+def _pool_states(s: Arrays, pools: Array, equity: Array, maintenance: Array, is_open: Array) -> None:
+    for i in range(len(pools)):
+        is_open[i] = False
+        slot = s.pools[pools[i]].first
+        while slot >= 0:
+            if s.positions[slot].size != 0:
+                is_open[i] = True
+            slot = s.positions[slot].next
+        if is_open[i]:
+            equity[i], maintenance[i], _ = valuation(s, pools[i])
+
+
+def pool_states(state: State, pools: Array) -> tuple[Array, Array, Array]:
+    """Return equity, maintenance and whether a position is open, for valued pools (0 of flat ones)."""
+    equity, maintenance = np.zeros(len(pools), np.int64), np.zeros(len(pools), np.int64)
+    is_open = np.zeros(len(pools), bool)
+    _pool_states(state.arrays, pools, equity, maintenance, is_open)
+    return equity, maintenance, is_open
+
+
+def value_of_sizes(state: State, markets: Array, sizes: Array, marks: Array) -> Array:
+    """Return the signed values in atoms of sizes at marks, row by row."""
+    values = np.zeros(len(sizes), np.int64)
+    _values(state.arrays, markets, sizes, marks, values)
+    return values
+
+
+@kernel
+def _values(s: Arrays, markets: Array, sizes: Array, marks: Array, values: Array) -> None:
+    for i in range(len(sizes)):
+        notional = notional_at(s, sizes[i], markets[i], marks[i])
+        values[i] = signed_value(sizes[i], notional, s.markets[markets[i]].inverse != 0)
 
 
 @dataclass(slots=True)
