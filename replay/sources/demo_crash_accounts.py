@@ -44,6 +44,7 @@ PUBLIC_SHARES = {
 ETH = 1
 _LARGEST = 12e6  # dollars of one account of the public
 _LEAST_CASH = 0.01  # of gross notional
+_OVER_INITIAL = 1.1  # equity at the start is at least so much of the initial margin
 
 
 @dataclass(slots=True)
@@ -296,14 +297,18 @@ def _with_pools(
     pools, where = np.unique(keys, axis=0, return_inverse=True)
     pool = where.ravel()[: len(account)].astype(np.int64)
     gross = np.zeros(len(pools))
+    initial = np.zeros(len(pools))
     profit = np.zeros(len(pools))
     price = prices[market]
-    np.add.at(gross, pool, np.abs(dollars(market, size, price)))
+    notional = np.abs(dollars(market, size, price))
+    np.add.at(gross, pool, notional)
+    np.add.at(initial, pool, notional / column("leverage")[market])
     paid = coin_value(market, size, entry / PRICE_ONE[market])
     np.add.at(profit, pool, coin_value(market, size, price) - paid)
     in_coin = pools[:, 1] == 1
-    gross = np.where(in_coin, gross / prices[INVERSE], gross)
-    wanted = gross / leverage[pools[:, 0]] - profit
+    rate = np.where(in_coin, prices[INVERSE], 1.0)
+    gross, initial = gross / rate, initial / rate
+    wanted = np.maximum(gross / leverage[pools[:, 0]], _OVER_INITIAL * initial) - profit
     is_spare = (pools[:, 2] < 0) & (gross == 0.0)
     wanted = np.where(is_spare, rng.lognormal(7.0, 1.2, len(pools)), np.maximum(wanted, _LEAST_CASH * gross))
     cents = np.where(in_coin, 1, ATOM // 100)

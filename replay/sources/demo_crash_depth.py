@@ -22,7 +22,8 @@ CALM_EVERY = 60
 CRASH_EVERY = 6
 _OFFSETS = np.array([1.0, 2.5, 5.0, 10.0, 18.0, 30.0, 50.0, 85.0, 130.0, 200.0]) * 1e-4
 _SHARES = np.array([0.03, 0.05, 0.06, 0.08, 0.10, 0.12, 0.14, 0.14, 0.14, 0.14])
-_WIDENING = 2.0  # a book without liquidity reaches so much further
+_THIN = 0.4  # books of less liquidity reach further
+_WIDENING = 2.0  # by so much, without any
 
 
 def make_depth(rng: np.random.Generator, paths: Paths, percent: int) -> dict[str, npt.NDArray[Any]]:
@@ -39,7 +40,7 @@ def make_depth(rng: np.random.Generator, paths: Paths, percent: int) -> dict[str
     shape = (len(steps), len(MARKETS), len(Side), len(_OFFSETS))
     mark = (paths.marks[steps] / MARK_ONE)[:, :, None, None]
     liquidity = paths.liquidity[steps][:, :, None, None]
-    reach = _OFFSETS * (1.0 + _WIDENING * np.clip(1.0 - liquidity, 0.0, 1.0))
+    reach = _OFFSETS * (1.0 + _WIDENING * np.clip(1.0 - liquidity / _THIN, 0.0, 1.0))
     reach = reach * rng.uniform(0.9, 1.05, shape)
     sign = np.where(np.arange(len(Side)) == int(Side.BID), -1.0, 1.0)[None, None, :, None]
     exact = mark * (1.0 + sign * reach) * PRICE_ONE[None, :, None, None]

@@ -34,7 +34,7 @@ class CrashMarket:
         beta: How much it moves when everything moves by one, on a calm day.
         popularity: Share of the orders and positions of the public.
         depth: Dollars on each side of the book within 2 % of the mark, normally.
-        leverage: Most leverage the public uses in it.
+        leverage: Most leverage the venue gives in it.
         payoff: Linear in USDC or inverse in BTC.
     """
 
@@ -63,16 +63,16 @@ class CrashMarket:
 
 MARKETS = (
     CrashMarket("BTC", 121_400.0, 1, 3, 3, 0.13, 1.0, 0.250, 12e6, 40),
-    CrashMarket("ETH", 4_330.0, 2, 4, 2, 0.20, 1.3, 0.210, 8e6, 30),
-    CrashMarket("SOL", 219.5, 2, 5, 2, 0.40, 1.6, 0.120, 3e6, 25),
+    CrashMarket("ETH", 4_330.0, 2, 4, 2, 0.20, 1.3, 0.210, 8e6, 25),
+    CrashMarket("SOL", 219.5, 2, 5, 2, 0.40, 1.6, 0.120, 3e6, 20),
     CrashMarket("XRP", 2.79, 4, 6, 0, 0.53, 1.5, 0.080, 2e6, 20),
-    CrashMarket("HYPE", 44.60, 3, 5, 2, 0.45, 2.0, 0.090, 2e6, 20),
-    CrashMarket("DOGE", 0.2475, 5, 7, 0, 0.58, 1.8, 0.060, 1.2e6, 20),
-    CrashMarket("BNB", 1_255.0, 1, 4, 3, 0.40, 1.2, 0.050, 1e6, 20),
-    CrashMarket("SUI", 3.42, 4, 6, 0, 0.75, 2.2, 0.045, 6e5, 15),
-    CrashMarket("LINK", 22.20, 3, 5, 1, 0.62, 1.8, 0.035, 6e5, 15),
-    CrashMarket("AVAX", 28.34, 3, 5, 1, 0.70, 1.9, 0.030, 5e5, 15),
-    CrashMarket("AAVE", 277.6, 2, 4, 2, 0.66, 1.9, 0.020, 4e5, 15),
+    CrashMarket("HYPE", 44.60, 3, 5, 2, 0.45, 2.0, 0.090, 2e6, 10),
+    CrashMarket("DOGE", 0.2475, 5, 7, 0, 0.58, 1.8, 0.060, 1.2e6, 10),
+    CrashMarket("BNB", 1_255.0, 1, 4, 3, 0.40, 1.2, 0.050, 1e6, 10),
+    CrashMarket("SUI", 3.42, 4, 6, 0, 0.75, 2.2, 0.045, 6e5, 10),
+    CrashMarket("LINK", 22.20, 3, 5, 1, 0.62, 1.8, 0.035, 6e5, 10),
+    CrashMarket("AVAX", 28.34, 3, 5, 1, 0.70, 1.9, 0.030, 5e5, 10),
+    CrashMarket("AAVE", 277.6, 2, 4, 2, 0.66, 1.9, 0.020, 4e5, 10),
     CrashMarket("WIF", 0.7343, 5, 7, 0, 0.74, 2.6, 0.010, 2.5e5, 10),
     CrashMarket("BTCUSD_PERP", 121_350.0, 1, 3, 0, 0.135, 1.0, 0.0, 3e6, 30, Payoff.INVERSE),
 )
