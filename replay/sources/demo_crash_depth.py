@@ -44,9 +44,10 @@ def make_depth(rng: np.random.Generator, paths: Paths, percent: int) -> dict[str
     reach = reach * rng.uniform(0.9, 1.05, shape)
     sign = np.where(np.arange(len(Side)) == int(Side.BID), -1.0, 1.0)[None, None, :, None]
     exact = mark * (1.0 + sign * reach) * PRICE_ONE[None, :, None, None]
-    steps_away = np.arange(len(_OFFSETS))
-    # Levels are different ticks: as running maximum of what is left after one tick a level is taken off.
-    outward = np.maximum.accumulate(np.ceil(sign * exact).astype(np.int64) - steps_away, axis=3) + steps_away
+    rank = np.arange(len(_OFFSETS))
+    # A level may not share its tick with the one before it: the running maximum of what is left once each
+    # level's rank in ticks is taken off, with the rank put back.
+    outward = np.maximum.accumulate(np.ceil(sign * exact).astype(np.int64) - rank, axis=3) + rank
     ticks = np.maximum(sign.astype(np.int64) * outward, 1)
     side_depth = column("depth")[None, :, None, None] * liquidity * (percent / 100.0)
     noise = np.clip(1.0 + 0.35 * rng.standard_normal(shape), 0.2, 2.5)

@@ -52,7 +52,7 @@ _AMONG_MAKERS = 0.18  # of all matches
 _NEW = 0.22  # of the orders of the public, in a market in which the account held nothing
 _SLICE_USD = 20_000.0  # larger orders meet several makers
 _MOST_SLICES = 8
-_MATCHES_PER_ORDER = 1.12
+_MATCHES_PER_ORDER = 1.01
 _RESTING = 0.15  # of the orders of the public that wait in the book
 _CAREFUL = 4.0  # accounts of more leverage add nothing
 
