@@ -359,7 +359,7 @@ class Books:
     def in_breach(self, pool: Pool) -> bool:
         return self.judged(pool) and bool(self.open_positions(pool)) and self.falls_short(pool)
 
-    # -- booking: these two functions, and the opening, are all that moves cash and cost
+    # -- booking: these two, with the opening and transfers, are all that moves cash and cost
 
     def pay(self, payer: Pool, receiver: Pool, amount: int) -> None:
         payer.cash -= amount

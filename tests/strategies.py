@@ -135,6 +135,8 @@ class _Maker:
     notional: int  # usual value of a fill in atoms
     starts: float  # share of fills that tell their start position
     isolated: float
+    moves: Sequence[float]  # shares of price a market may move by
+    trading: float  # share of the usual count of matches
     recorded: dict[tuple[str, int, int], _Recorded] = field(default_factory=dict)
     marked: set[int] = field(default_factory=set)  # markets that have a mark in every mode of replay
     liquidation: int = 0
@@ -169,7 +171,7 @@ class _Maker:
     # -- rows
 
     def jump(self, market: int) -> None:
-        size = self.pick([0.001, 0.001, 0.005, 0.005, 0.02, 0.08, 0.2])
+        size = self.pick(self.moves)
         self.prices[market] = min(
             max(10, self.price_near(market, size)), 50 * first_price(self.day.markets[market])
         )
@@ -322,11 +324,11 @@ class _Maker:
         if fundable and self.chance(0.1):
             rate = round(10**12 * self.pick([0.0001, 0.001, 0.02]) * (2 * self.rng.random() - 1))
             self.day.funding.append(Funding(ts, self.pick(fundable), rate))
-        for _ in range(self.pick([0, 1, 1, 2, 3])):
+        for _ in range(self.pick([0, 1, 1, 2, 3]) if self.chance(self.trading) else 0):
             self.match_rows(ts, self.pick(markets))
         if self.chance(0.15):
             self.forced_rows(ts)
-        if self.chance(0.3):
+        if self.chance(0.3 * self.trading):
             self.match_rows(ts, self.pick(markets))
 
 
@@ -344,12 +346,13 @@ def first_price(market: Market) -> int:
 SPOT = (Payoff.SPOT, Fraction(1), 3, 2, 20.0)
 
 
-def random_day(seed: int, *, steps: int | None = None) -> Day:
+def random_day(seed: int, *, steps: int | None = None, accounts: int | None = None) -> Day:
     """Make a day from a seed: the same day for the same seed.
 
     Args:
         seed: Any integer.
         steps: Count of steps; by default mostly a few dozen, at times up to 200.
+        accounts: Count of accounts; by default up to 12.
     """
     rng = random.Random(seed)
     markets: list[Market] = []
@@ -362,8 +365,10 @@ def random_day(seed: int, *, steps: int | None = None) -> Day:
         markets.append(
             Market(f"M{index}", payoff, ledger, multiplier, price_scale, price_scale + finer, qty_scale)
         )
-    names = [f"0x{rng.getrandbits(32):08x}{index}" for index in range(rng.randint(2, 12))]
+    usual = rng.randint(2, 12)
+    names = [f"0x{rng.getrandbits(32):08x}{index}" for index in range(accounts or usual)]
     day = Day(markets, list(LEDGERS), names, rng.choice(["known", "known", "known", "unknown"]))
+    calm = rng.random() < 0.3  # marks creep and hardly anybody trades, so that old certificates are relied on
     maker = _Maker(
         rng,
         day,
@@ -372,6 +377,8 @@ def random_day(seed: int, *, steps: int | None = None) -> Day:
         notional=rng.choice([10, 1_000, 1_000, 50_000, 20_000_000]) * ATOMS,
         starts=rng.choice([0.0, 0.3, 1.0, 1.0]),
         isolated=rng.choice([0.0, 0.0, 0.3]),
+        moves=[0.002, 0.005, 0.01] if calm else [0.001, 0.001, 0.005, 0.005, 0.02, 0.08, 0.2],
+        trading=0.15 if calm else 1.0,
     )
     _open(maker)
     if steps is None:
@@ -407,7 +414,7 @@ def _open(maker: _Maker) -> None:
             [Grade.KNOWN, Grade.KNOWN, Grade.KNOWN, Grade.BOUNDED, Grade.ASSUMED, Grade.UNKNOWN]
         )
         day.opening_cash.append(OpeningCash(account, ledger, isolated, cash, grade))
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         for account in day.accounts:
             for index in futures:
                 if account.startswith("@") or rng.random() < 0.6:
@@ -428,15 +435,31 @@ def _open(maker: _Maker) -> None:
 
 
 def random_rules(seed: int, day: Day) -> Rules:
-    """Make margin rules from a seed: flat rates, tiers that continue, and tiers that jump."""
+    """Make margin rules from a seed: flat rates, tiers that continue, and tiers that jump.
+
+    Tiers begin near the values that positions of the day have, so that marks carry positions over them.
+    """
     rng = random.Random(seed)
     tiers: dict[int, list[Tier]] = {}
-    for index in range(len(day.markets)):
+    for index, market in enumerate(day.markets):
         rate = Fraction(rng.choice([5_000_000_000, 10_000_000_000, 33_333_333_333, 100_000_000_000]), 10**12)
         table = [Tier(0, rate, 0)]
-        continued = rng.random() < 0.7
-        for _ in range(rng.choice([0, 0, 1, 2])):
-            start = table[-1].start + rng.choice([5 * ATOMS, 1_000 * ATOMS, 10**13, 123_456_789_012])
+        values = [
+            abs(contract_value(market, row.qty, row.price, market.price_scale))
+            for row in day.fills
+            if row.market == index and market.payoff != Payoff.SPOT
+        ]
+        values += [
+            abs(contract_value(market, row.size, row.entry_price, market.price_scale))
+            for row in day.opening_positions
+            if row.market == index
+        ]
+        starts = {
+            round(value * rng.choice([0.8, 1.02, 1.1, 1.5]))
+            for value in rng.sample(values, min(3, len(values)))
+        }
+        continued = rng.random() < 0.5
+        for start in sorted(starts - {0}):
             higher = table[-1].rate + Fraction(rng.choice([5_000_000_000, 50_000_000_001]), 10**12)
             step = int((higher - table[-1].rate) * start) if continued else 0
             table.append(Tier(start, higher, table[-1].deduction + step))

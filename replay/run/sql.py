@@ -32,6 +32,7 @@ _FIXED_SCALE = {Unit.MONEY: MONEY_SCALE, Unit.RATE: RATE_SCALE}
 
 _SETTINGS = f"""
     SET threads = 1;  -- sums of floating-point numbers and ties come out the same each time
+    SET enable_progress_bar = false;
     SET python_enable_replacements = false;
     SET autoinstall_known_extensions = false;
     SET autoload_known_extensions = false;

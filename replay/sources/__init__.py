@@ -16,6 +16,7 @@ from replay.errors import SourceError
 from replay.progress import OnProgress
 
 _MODULES = {
+    "demo-crash": "replay.sources.demo_crash",
     "hyperliquid": "replay.sources.hyperliquid",
     "scenario": "replay.sources.scenario",
 }

@@ -1,12 +1,13 @@
-"""Reading a scenario file: TOML to the typed model, and every fault to one message that says where."""
+"""Reading a hand-written TOML file: to its typed model, and every fault to one message that says where."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,6 +15,7 @@ from pydantic_core import ErrorDetails
 from replay.errors import SourceError
 from replay.sources.scenario_model import Scenario
 
+Content = TypeVar("Content", bound=BaseModel)
 Place = tuple[str | int, ...]
 """Where something stands in the file: ``("trades", 3, "price")``, counted from zero."""
 
@@ -31,8 +33,26 @@ _SENTENCES = {
 _SYNTAX = re.compile(r"(.*?) \(at line (\d+), column (\d+)\)", re.DOTALL)
 
 
+@dataclass(frozen=True, slots=True)
+class Form(Generic[Content]):
+    """A kind of hand-written file.
+
+    Attributes:
+        model: What it may hold.
+        called: What it is called in messages, with its article.
+        guide: The page that describes it.
+    """
+
+    model: type[Content]
+    called: str
+    guide: str
+
+
+SCENARIO = Form(Scenario, "a scenario", "docs/scenarios.md")
+
+
 class Page:
-    """The text of a scenario file, to say where in it a fault is."""
+    """The text of a hand-written file, to say where in it a fault is."""
 
     def __init__(self, path: Path, text: str = "") -> None:
         self.path = path
@@ -53,7 +73,12 @@ class Page:
 
 
 def read_scenario(path: Path) -> tuple[Scenario, Page]:
-    """Read and validate a scenario file.
+    """Read and validate a scenario file; see :func:`read_form`."""
+    return read_form(path, SCENARIO)
+
+
+def read_form(path: Path, form: Form[Content]) -> tuple[Content, Page]:
+    """Read and validate a hand-written file.
 
     Raises:
         SourceError: Not readable, not TOML, an unknown or missing key, a value of another form.
@@ -63,23 +88,23 @@ def read_scenario(path: Path) -> tuple[Scenario, Page]:
     except OSError as failure:
         raise SourceError(f"cannot be read: {failure.strerror}", file=path) from failure
     except UnicodeDecodeError as failure:
-        raise SourceError("is not UTF-8 text", file=path, mend="a scenario is a TOML file") from failure
+        raise SourceError("is not UTF-8 text", file=path, mend=f"{form.called} is a TOML file") from failure
     try:
         document = tomllib.loads(text, parse_float=lambda literal: literal.replace("_", ""))
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as failure:
         syntax = _SYNTAX.match(str(failure))
         problem, row = (syntax.group(1), int(syntax.group(2))) if syntax else (str(failure), None)
         raise SourceError(
-            f"is not TOML: {problem}", file=path, row=row, mend="see docs/scenarios.md"
+            f"is not TOML: {problem}", file=path, row=row, mend=f"see {form.guide}"
         ) from failure
     page = Page(path, text)
     try:
-        return Scenario.model_validate(document), page
+        return form.model.model_validate(document), page
     except ValidationError as failure:
-        raise _first_fault(failure.errors(include_url=False), page) from failure
+        raise _first_fault(failure.errors(include_url=False), page, form) from failure
 
 
-def _first_fault(faults: list[ErrorDetails], page: Page) -> SourceError:
+def _first_fault(faults: list[ErrorDetails], page: Page, form: Form[Content]) -> SourceError:
     """Turn the most telling fault into the error: a misspelt key before what is missing because of it."""
     details = next((item for item in faults if item["type"] == "extra_forbidden"), faults[0])
     place: Place = details["loc"]
@@ -87,21 +112,20 @@ def _first_fault(faults: list[ErrorDetails], page: Page) -> SourceError:
     if details["type"] == "scenario":
         return page.error(context["problem"], place, context["mend"])
     if details["type"] == "extra_forbidden":
-        allowed = _keys(place[:-1])
+        allowed = _keys(form.model, place[:-1])
         near = difflib.get_close_matches(str(place[-1]), allowed, n=1)
         mend = f"did you mean `{near[0]}`?" if near else f"allowed: {', '.join(sorted(allowed))}"
-        return page.error("is not a key of a scenario", place, mend)
+        return page.error(f"is not a key of {form.called}", place, mend)
     if details["type"] == "missing":
-        return page.error("is missing", place, "see docs/scenarios.md for what an entry needs")
+        return page.error("is missing", place, f"see {form.guide} for what an entry needs")
     found = details["input"]
     shown = "" if isinstance(found, dict | list) else f", found {str(found)!r}"
     sentence = _SENTENCES.get(details["type"], details["msg"])
-    return page.error(sentence.format(**context) + shown, place, "see docs/scenarios.md for its form")
+    return page.error(sentence.format(**context) + shown, place, f"see {form.guide} for its form")
 
 
-def _keys(place: Place) -> list[str]:
-    """Return the keys that may stand at a place, by following the model's annotations."""
-    model: type[BaseModel] = Scenario
+def _keys(model: type[BaseModel], place: Place) -> list[str]:
+    """Return the keys that may stand at a place below a model, by following its annotations."""
     for part in place:
         if isinstance(part, int):
             continue

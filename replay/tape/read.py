@@ -366,7 +366,9 @@ def open_tape(path: str | Path) -> Tape:
 
 def _connect(threads: int) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:")
-    connection.execute(f"SET threads = {int(threads)}; SET preserve_insertion_order = true;")
+    connection.execute(
+        f"SET threads = {int(threads)}; SET preserve_insertion_order = true; SET enable_progress_bar = false;"
+    )
     return connection
 
 

@@ -275,6 +275,20 @@ def test_a_pool_that_gets_its_last_mark_by_closing_a_position_is_judged() -> Non
     assert list(differences(day, books, found)) == []
 
 
+def test_a_rising_mark_can_breach_a_long_by_carrying_it_into_a_higher_tier() -> None:
+    """At 100 equity is 150 of 10 needed; at 106 it is 210 of 212, at 400 it would be 3,150 of 800."""
+    day = unit_day()
+    day.opening_cash = [OpeningCash("a", 0, None, 150, Grade.KNOWN)]
+    day.prices = [Price(1, 0, PriceKind.MARK, 100), Price(2, 0, PriceKind.MARK, 106)]
+    day.fills = [fill(1, 0, "a", 10, 100)]
+    table = [Tier(0, Fraction(1, 100), 0), Tier(1_050, Fraction(1, 5), 0)]
+    rules = Rules({0: table, 1: table}, "@vault:test")
+    books = replay(day, rules, ruled=True)
+    assert [(row.ts, row.equity, row.maintenance) for row in books.takeovers] == [(2, 210, 212)]
+    found = run_in_memory(day, rules, ruled=True, anchored=False)
+    assert list(differences(day, books, found)) == []
+
+
 def test_an_anchored_pool_is_judged_in_the_step_of_its_anchor_only() -> None:
     """Taken over at recorded equity in step 2; its position of step 3 falls short by a fee, unanchored."""
     day = unit_day()
@@ -315,6 +329,17 @@ def test_random_days(ruled: bool, anchored: bool, capsys: pytest.CaptureFixture[
     needed = REASONS | (RULED if ruled else set()) | ({"anchored"} if anchored else set())
     needed |= {"verdict unknown equity", "verdict healthy", "verdict agrees"}
     assert {name for name in needed if not reasons[name]} == set(), "the random days must reach every branch"
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+def test_a_crowded_day(ruled: bool) -> None:
+    """More pools and positions than the loop makes room for at first."""
+    day = random_day(9, steps=60, accounts=90)
+    rules = random_rules(9, day)
+    books = replay(day, rules, ruled=ruled)
+    assert len(books.positions) > 150
+    found = run_in_memory(day, rules, ruled=ruled, anchored=False)
+    assert list(differences(day, books, found)) == []
 
 
 @pytest.mark.parametrize(("ruled", "anchored"), MODES)
