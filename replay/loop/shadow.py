@@ -157,7 +157,7 @@ class ShadowAudit:
             "fill_price": self._fill_price(shadow, market),
             "replayed_size": size,
             "replayed_cost": int(shadow["cost"]),
-            "mark": mark if valued else None,
+            "mark": mark if valued and mark else None,
             "replayed_equity": equity if valued else None,
             "replayed_equity_recorded_mark": at_recorded_mark,
             "replayed_maintenance": maintenance if valued else None,

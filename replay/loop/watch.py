@@ -113,7 +113,8 @@ def touch(s: Arrays, slot: int) -> None:
         return
     if p.size == 0:
         _void(s, slot)
-        if pool.reserve < s.counters[LEAST_SLACK]:
+        # Without its position in a market that has no mark yet, the pool may be valued for the first time.
+        if pool.reserve < s.counters[LEAST_SLACK] or not s.markets[p.market].has_mark:
             soil(s, p.pool)
         return
     mark = s.markets[p.market].mark
@@ -296,11 +297,8 @@ def judge(s: Arrays) -> bool:
     room = True
     for i in range(count):
         pool = s.dirty[i]
-        if not is_valued(s, pool):
-            s.pools[pool].dirty = 0
-            done += 1
-            continue
-        if _is_flat(s, pool):
+        expired = s.counters[ANCHORING] and s.pools[pool].anchor_ts != s.counters[STEP_TS]
+        if expired or not is_valued(s, pool) or _is_flat(s, pool):
             s.pools[pool].dirty = 0
             done += 1
             continue
