@@ -129,13 +129,13 @@ class AbsorberBook:
 
     def capacity(self, market: int, ts: int) -> int | None:
         """Return the loss at mark that it may take on in a market now, in atoms; None is no bound."""
-        room = self.headroom(market, ts)
+        room: int | None = self.headroom(market, ts)
         if self.is_active(market):
             return 0
         if self.rule.stops_at_zero:
             balance = max(0, self.balance(self._state.markets[market].ledger))
-            return balance if room is None else max(0, min(room, balance))
-        return room if room is None else max(0, room)
+            return int(balance if room is None else max(0, min(room, balance)))
+        return None if room is None else max(0, int(room))
 
     def is_active(self, market: int) -> bool:
         """Return whether deleveraging is on for a market."""

@@ -248,7 +248,10 @@ def book_pairs(
         book(s, losers[i], quantity, value, value)
         book(s, winners[i], -quantity, -value, -value)
         ledger = s.markets[loser.market].ledger
-        loser_fees[i] = _fee(values[i], loser_rate) if s.pools[loser.pool].special == 0 else 0
+        # A loser closed at its bankruptcy price has nothing left to pay a fee with.
+        loser_fees[i] = 0
+        if s.pools[loser.pool].special == 0:
+            loser_fees[i] = min(_fee(values[i], loser_rate), max(0, s.pools[loser.pool].cash))
         winner_fees[i] = _fee(values[i], winner_rate)
         add_cash(s, loser.pool, -loser_fees[i])
         add_cash(s, winner.pool, -winner_fees[i])

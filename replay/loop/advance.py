@@ -32,6 +32,7 @@ from replay.loop.state import (
     BUCKET_NS,
     BUCKETS,
     FAULT,
+    MARKS_MOVED,
     PENDING,
     SHADOWS,
     SPOT_ROWS,
@@ -43,7 +44,7 @@ from replay.loop.state import (
     pool_of,
     position_of,
 )
-from replay.loop.watch import judge, set_mark, soil
+from replay.loop.watch import judge, set_mark, soil, wake_waiting
 from replay.tape.read import NONE, Window
 from replay.tape.schema import FillKind, Grade
 from replay.units import BOUND
@@ -357,8 +358,8 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         grade: Equity grade of pools that the window brings up.
 
     Returns:
-        ``DONE``, ``ATTEND`` (pools in ``s.breaches``, or the host attends every step), ``HEAP_FULL`` or
-        ``FAULTED``.
+        ``DONE``, ``ATTEND`` (pools in ``s.breaches``, or a mark moved while the host attends),
+        ``HEAP_FULL`` or ``FAULTED``.
     """
     while True:
         if not s.counters[PENDING]:
@@ -368,8 +369,11 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
             s.counters[STEP_TS] = ts
             s.counters[STEPS] += 1
             s.counters[BREACHES] = 0
+            s.counters[MARKS_MOVED] = 0
             if not _apply_step(s, w, x, ts, grade):
                 return FAULTED
+            if s.counters[MARKS_MOVED]:
+                wake_waiting(s)
             s.counters[PENDING] = 1
         if s.counters[WATCHING] and not judge(s):
             return HEAP_FULL
@@ -377,5 +381,5 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         close_shadows(s, x)
         if s.counters[FAULT]:
             return FAULTED
-        if s.counters[BREACHES] or s.counters[ATTENDING]:
+        if s.counters[BREACHES] or (s.counters[ATTENDING] and s.counters[MARKS_MOVED]):
             return ATTEND

@@ -21,8 +21,8 @@ from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.episodes import Episodes, Leg
 from replay.loop.ledger import book_forced, move_cash
 from replay.loop.margin import is_valued, valuation
-from replay.loop.state import ATTENDING, State
-from replay.loop.watch import soil_open
+from replay.loop.state import ATTENDING, MARKS_MOVED, State
+from replay.loop.watch import wait_for_marks
 from replay.loop.waterfall import (
     ForcedBatch,
     fees_of,
@@ -104,7 +104,7 @@ class Cascade:
         state = self._state
         in_breach = set(breaches.tolist())
         rows: list[dict[str, Any]] = []
-        for pool in [pool for pool in self.episodes.open if pool not in in_breach]:
+        for pool in self._restored(in_breach):
             rows += self.episodes.end(pool, ts, self._is_vault)
         self._open_episodes(ts, breaches, recorded)
         losing: list[Losing] = []
@@ -115,7 +115,7 @@ class Cascade:
         if losing and self._plan.adl is not None:
             self._deleverage(ts, losing, self._plan.adl)
         self._pay_bad_debt(ts, breaches)
-        soil_open(state.arrays, np.array(sorted({*in_breach, *self.episodes.open}), np.int64))
+        wait_for_marks(state.arrays, np.array(sorted({*in_breach, *self.episodes.open}), np.int64))
         _, _, still_open = pool_states(state, breaches)
         for pool in breaches[~still_open].tolist():
             rows += self.episodes.end(pool, ts, self._is_vault)
@@ -129,6 +129,16 @@ class Cascade:
         for pool in sorted(self.episodes.open):
             rows += self.episodes.end(pool, None, self._is_vault)
         append_rows(self._sink, "liquidations", rows)
+
+    def _restored(self, in_breach: set[int]) -> list[int]:
+        """Return the pools in liquidation that were judged in this step and are not in breach any more.
+
+        They are judged when a mark moves; in other steps only those count that no longer are in breach.
+        """
+        candidates = np.array(sorted(self.episodes.open.keys() - in_breach), np.int64)
+        if not self._state.arrays.counters[MARKS_MOVED] and len(candidates):
+            candidates = candidates[~self._still_in_breach(candidates)]
+        return list(candidates.tolist())
 
     def _open_episodes(self, ts: int, breaches: Array, recorded: Array) -> None:
         """Begin episodes, and add legs for positions that came later."""

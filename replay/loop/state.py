@@ -156,8 +156,10 @@ BREAK = np.dtype(
     LEAST_SLACK,
     ATTENDING,
     BUCKET_NS,
+    WAITING,
+    MARKS_MOVED,
     COUNTERS,
-) = range(26)
+) = range(28)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -180,6 +182,7 @@ class Arrays(NamedTuple):
     position_table: Array
     dirty: Array  # int32: pools to re-check at the end of the step
     breaches: Array  # int32: pools found in breach, ascending
+    waiting: Array  # int32: pools in liquidation, to be judged again when a mark moves
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps
@@ -312,6 +315,7 @@ class State:
             position_table=_empty_table(16),
             dirty=np.zeros(0, np.int32),
             breaches=np.zeros(0, np.int32),
+            waiting=np.zeros(0, np.int32),
             tiers=tiers,
             heaps=np.zeros(2 * len(markets), HEAP),
             entries=np.zeros(0, ENTRY),
@@ -369,6 +373,7 @@ class State:
                 pools=_grown(arrays.pools, size),
                 dirty=_grown(arrays.dirty, size),
                 breaches=_grown(arrays.breaches, size),
+                waiting=_grown(arrays.waiting, size),
             )
         if 2 * need > len(arrays.pool_table):
             self.arrays = arrays._replace(pool_table=_rehashed(arrays.pool_table, 2 * need))

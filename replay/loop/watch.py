@@ -23,9 +23,11 @@ from replay.loop.state import (
     DIRTY,
     FULL_HEAP,
     LEAST_SLACK,
+    MARKS_MOVED,
     POSITIONS,
     RECHECKS,
     STEP_TS,
+    WAITING,
     Arrays,
 )
 from replay.tape.schema import Grade
@@ -322,12 +324,21 @@ def judge(s: Arrays) -> bool:
 
 
 @kernel
-def soil_open(s: Arrays, pools: Array) -> None:
-    """Note those of the pools that still have positions, to be judged again at the end of the next step."""
+def wait_for_marks(s: Arrays, pools: Array) -> None:
+    """Let the pools in liquidation that still have positions wait for the next step in which a mark moves."""
+    s.counters[WAITING] = 0
     for pool in pools:
         s.pools[pool].in_breach = False
         if not _is_flat(s, pool):
-            soil(s, pool)
+            s.waiting[s.counters[WAITING]] = pool
+            s.counters[WAITING] += 1
+
+
+@kernel
+def wake_waiting(s: Arrays) -> None:
+    """Have the waiting pools judged at the end of this step."""
+    for i in range(s.counters[WAITING]):
+        soil(s, i64(s.waiting[i]))
 
 
 @kernel
@@ -352,6 +363,7 @@ def set_mark(s: Arrays, market: int, mark: int) -> None:
         m.mark_ts = s.counters[STEP_TS]
     m.mark = mark
     m.has_mark = 1
+    s.counters[MARKS_MOVED] += 1
     if first:
         soil_holders(s, market)
     else:

@@ -145,7 +145,7 @@ ADL_FILLS = Table(
         Column("winner", pa.int32(), "account that is deleveraged, id in `account_names`"),
         _MARKET,
         _LEDGER,
-        Column("origin", pa.string(), "`ladder`, `takeover` (beyond the absorber's capacity), or the absorber"),
+        Column("origin", pa.string(), "`ladder`, `takeover` (beyond its capacity), or the absorber"),
         Column("rank", pa.int32(), "rank of the winner, from 1"),
         Column("candidates", pa.int32(), "of how many"),
         Column("score", pa.float64(), "the score it was ranked by"),

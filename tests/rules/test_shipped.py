@@ -152,7 +152,7 @@ def test_bybit_of_2025():
     assert (whole.surplus_to, whole.slice_above, whole.fee_rate) == ("absorber", 0, 550_000_000)
     assert takeover == Takeover(level=(1, 1), price="bankruptcy")
     assert plan.absorber == Absorber(
-        account="@fund:shared",
+        account="@fund:insurance",
         work_out="book",
         insolvent_below=False,
         drawdown=(3 * ONE // 10, ONE // 4),
