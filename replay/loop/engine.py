@@ -26,7 +26,7 @@ from replay.loop.advance import (
 )
 from replay.loop.books import Conservation, check_conservation, open_books
 from replay.loop.cascade import Cascade, Sink, append_rows
-from replay.loop.shadow import ShadowAudit, Texts
+from replay.loop.shadow import ShadowAudit
 from replay.loop.state import (
     BAD_PRICE,
     BREACHES,
@@ -95,21 +95,8 @@ class Replay:
         self._sink = sink
         self._rules_decide = rules_decide
         grade = Grade.KNOWN if tape.manifest["accounts_start"] == "known" else Grade.UNKNOWN
-        connection = tape.connection()
-        kind_rows = {
-            (market, kind): rows
-            for market, kind, rows in connection.sql(
-                "SELECT market, kind, count(*) FROM prices GROUP BY ALL ORDER BY ALL"
-            ).fetchall()
-        }
-        words = connection.sql(
-            "SELECT liquidation, mode, method FROM liquidations ORDER BY seq DESC"
-        ).fetchall()
-        connection.close()
-        texts = Texts(
-            {liquidation: mode for liquidation, mode, _ in words if mode is not None},
-            {liquidation: method for liquidation, _, method in words if method is not None},
-        )
+        counted = tape.select("SELECT market, kind, count(*) FROM prices GROUP BY ALL ORDER BY ALL")
+        kind_rows = {(market, kind): rows for market, kind, rows in counted}
         kinds, from_fills = mark_sources(kind_rows, tape.markets, anchoring=anchoring)
         self.state = State(
             tape.markets,
@@ -123,7 +110,7 @@ class Replay:
             grade=grade,
             bucket_ns=_bucket(plan),
         )
-        self._audit = ShadowAudit(self.state, plan, texts, rules_decide=rules_decide)
+        self._audit = ShadowAudit(self.state, plan, tape.words, rules_decide=rules_decide)
         self._outcome = Outcome(self.state, Conservation((), (), ()))
         self._outcome.balanced_markets = open_books(self.state, tape)
         start = tape.first_ts or 0

@@ -7,7 +7,7 @@ step. Here that is set beside what the venue recorded, and the rules give their 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -31,14 +31,6 @@ _METHODS = {
 }
 
 
-@dataclass(slots=True)
-class Texts:
-    """Words of the tape's `liquidations` rows that compiled code has no use for, by liquidation id."""
-
-    mode: Mapping[int, str] = field(default_factory=dict)
-    method: Mapping[int, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class _Recorded:
     liquidation: int
@@ -47,6 +39,8 @@ class _Recorded:
     equity: int | None
     mark: int | None
     cross: bool
+    mode: str | None
+    method: str | None
 
 
 def _known(value: int) -> int | None:
@@ -59,14 +53,14 @@ class ShadowAudit:
     Args:
         state: The state of the replay.
         plan: The compiled rules.
-        texts: Margin mode and method of recorded liquidations, in the source's words.
+        words: Margin modes and methods of recorded liquidations, in the source's words.
         rules_decide: Whether the rules make the liquidations (then the question is whether they found each).
     """
 
-    def __init__(self, state: State, plan: Plan, texts: Texts, *, rules_decide: bool) -> None:
+    def __init__(self, state: State, plan: Plan, words: Sequence[str], *, rules_decide: bool) -> None:
         self._state = state
         self._plan = plan
-        self._texts = texts
+        self._words = [*words, None]  # -1 is unknown
         self._rules_decide = rules_decide
         self._unreported = 0
 
@@ -107,7 +101,7 @@ class ShadowAudit:
         for liquidation, market in zip(recorded.liquidation.tolist(), recorded.market.tolist(), strict=True):
             legs.setdefault(liquidation, set()).add(market)
         reports: dict[tuple[int, int, int], list[_Recorded | None]] = {}
-        for ts, liquidation, account, market, cross, notional, equity, mark in zip(
+        for ts, liquidation, account, market, cross, notional, equity, mark, mode, method in zip(
             *(column.tolist() for column in recorded), strict=True
         ):
             report = _Recorded(
@@ -117,6 +111,8 @@ class ShadowAudit:
                 _known(equity),
                 _known(mark),
                 bool(cross),
+                self._words[mode],
+                self._words[method],
             )
             same = reports.setdefault((ts, account, market), [])
             if not (same and same[0] and report.equity is None):  # further fills of one forced order
@@ -128,7 +124,7 @@ class ShadowAudit:
     ) -> dict[str, Any]:
         if report is None:
             self._unreported += 1
-            report = _Recorded(-self._unreported, 1, None, None, None, True)
+            report = _Recorded(-self._unreported, 1, None, None, None, True, None, None)
         valued, size, mark = bool(shadow["valued"]), int(shadow["size"]), int(shadow["mark"])
         equity, maintenance = int(shadow["equity"]), int(shadow["maintenance"])
         known = bool(shadow["known"])
@@ -147,8 +143,8 @@ class ShadowAudit:
             "ledger": int(pool["ledger"]),
             "market": market,
             "legs": report.legs,
-            "leverage_type": self._texts.mode.get(report.liquidation),
-            "method": self._texts.method.get(report.liquidation, _METHODS[FillKind(int(shadow["kind"]))]),
+            "leverage_type": report.mode,
+            "method": self._method(report, FillKind(int(shadow["kind"]))),
             "recorded_notional": report.notional,
             "recorded_equity": report.equity,
             "recorded_mark": report.mark,
@@ -186,6 +182,9 @@ class ShadowAudit:
         elif size == 0:
             row["verdict"] = "flat"
             row["cause"] = "the replay holds no position here"
+        elif breach and self._rules_decide:
+            row["verdict"] = "missed"
+            row["cause"] = "a breach before the step's fills, none at its end, when the rules judge"
         elif breach:
             row["verdict"] = "agrees"
         else:
@@ -202,6 +201,11 @@ class ShadowAudit:
             < int(self._plan.breach_at_equal and rung.level[0] > 0)
         ]
         return self._plan.ladder[min(levels)[1]].action
+
+    @staticmethod
+    def _method(report: _Recorded, kind: FillKind) -> str:
+        """Return how it was closed in the source's words; those of ADL are its loser's takeover."""
+        return _METHODS[kind] if kind == FillKind.ADL or report.method is None else report.method
 
     def _cause(
         self,
@@ -250,8 +254,8 @@ class ShadowAudit:
             "ledger": 0 if market < 0 else self._state.markets[market].ledger,
             "market": None if market < 0 else market,
             "legs": report.legs,
-            "leverage_type": self._texts.mode.get(report.liquidation),
-            "method": self._texts.method.get(report.liquidation),
+            "leverage_type": report.mode,
+            "method": report.method,
             "recorded_notional": report.notional,
             "recorded_equity": report.equity,
             "recorded_mark": report.mark,

@@ -86,6 +86,7 @@ def run(
     rules_decide = liquidations == "rules"
     anchoring = anchor_equity == "recorded"
     began = time.perf_counter()
+    tape.verify()
     plan = compile_rules(book, tape.markets, tape.ledgers)
     with new_run_folder(out, force=force) as folder, Journal(folder) as journal:
         replay = Replay(tape, plan, journal, rules_decide=rules_decide, anchoring=anchoring)

@@ -64,7 +64,7 @@ ALPHA = Form(
         "recorded notional and equity of every liquidated account, and the mark they imply",
     ),
     lacks=(
-        "the other side of fills, which was a market maker",
+        "the other side of fills, which mostly was a market maker",
         "fees and funding payments",
         "what is left of the margin after a liquidation and who received it",
         "which positions were isolated before they were liquidated",

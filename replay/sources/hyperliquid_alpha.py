@@ -6,7 +6,8 @@ their headers and read side by side in order of time, each line once.
 
 A liquidation names no market. Its legs are found by a running position of each (user, coin): in the
 second of the liquidation, the resting fills that reduced a position of the user which stands at zero
-after that second. They are takeovers off the book, at the bankruptcy price.
+after that second. They are takeovers off the book, at the bankruptcy price. The account that took them
+over was no market maker: its row of the same second, coin, price and size is the other row of the match.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ class _Tape:
             (
                 "fills",
                 "forced fills",
+                "forced fills with both rows",
                 "transfers",
                 "liquidations",
                 "liquidations of isolated positions",
@@ -180,8 +182,15 @@ class _Tape:
             if held[trade.coin] == 0:
                 del held[trade.coin]
         forced = {place for user in victims for place in self._forced(user, before[user], trades)}
+        takers = _takers(trades, sorted(forced))
+        victim_of = {place: trades[place].user for place in forced}
+        victim_of |= {taker: trades[place].user for place, taker in takers.items()}
+        match_of = {place: self.counts["fills"] + place for place in takers}
+        match_of |= {taker: self.counts["fills"] + place for place, taker in takers.items()}
+        self.counts["forced fills"] += len(forced)
+        self.counts["forced fills with both rows"] += len(takers)
         for place, trade in enumerate(trades):
-            self._add_fill(trade, forced=place in forced)
+            self._add_fill(trade, victim=victim_of.get(place), match=match_of.get(place))
         seen: set[str] = set()
         for row in liquidations:
             legs = (
@@ -206,7 +215,7 @@ class _Tape:
                     found.append(place)
         return found
 
-    def _add_fill(self, trade: Trade, *, forced: bool) -> None:
+    def _add_fill(self, trade: Trade, *, victim: str | None, match: int | None) -> None:
         user = trade.user
         account = self._writer.account(user)
         if user not in self._traded:
@@ -214,7 +223,6 @@ class _Tape:
             if self._funded_at.get(user, trade.ts + 1) > trade.ts:
                 self._unfunded.add(user)
         self.counts["fills"] += 1
-        self.counts["forced fills"] += forced
         self._add(
             "fills",
             {
@@ -228,9 +236,10 @@ class _Tape:
                 "fee": 0,
                 "fee_ledger": self._ledger,
                 "role": int(Role.TAKER if trade.crossed else Role.MAKER),
-                "kind": int(FillKind.BACKSTOP if forced else FillKind.TRADE),
-                "paired": 0,
-                "victim": account if forced else None,
+                "kind": int(FillKind.TRADE if victim is None else FillKind.BACKSTOP),
+                "match": match,
+                "paired": int(match is not None),
+                "victim": None if victim is None else self._writer.account(victim),
                 "mode": int(Mode.CROSS),
             },
         )
@@ -298,6 +307,22 @@ class _Tape:
                     "grade": [int(Grade.UNKNOWN)] * rows,
                 },
             )
+
+
+def _takers(trades: list[Trade], forced: list[int]) -> dict[int, int]:
+    """Find the other row of forced fills: another user's crossing fill of the same match, each used once."""
+    found: dict[int, int] = {}
+    free = {place for place, trade in enumerate(trades) if trade.crossed}
+    for place in forced:
+        mine = trades[place]
+        for other in sorted(free):
+            trade = trades[other]
+            same = (trade.coin, trade.price, trade.size) == (mine.coin, mine.price, -mine.size)
+            if same and trade.user != mine.user:
+                found[place] = other
+                free.remove(other)
+                break
+    return found
 
 
 def _legs(fills: list[Trade]) -> list[_Leg]:

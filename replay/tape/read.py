@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from replay.errors import TapeError
-from replay.folders import read_manifest
+from replay.folders import read_manifest, sha256_file
 from replay.tape.schema import FORMAT, MANIFEST, TABLES, Payoff
 
 Ints = npt.NDArray[np.int64]
@@ -79,7 +79,10 @@ class Prices(NamedTuple):
 
 
 class Liquidations(NamedTuple):
-    """Rows of ``liquidations``; nulls are :data:`NONE`, of ``market`` -1; ``cross`` 1 if recorded so."""
+    """Rows of ``liquidations``; nulls are :data:`NONE`, of ``market`` -1; ``cross`` 1 if recorded so.
+
+    ``mode`` and ``method`` are positions in :attr:`Tape.words`, from 0, or -1.
+    """
 
     ts: Ints
     liquidation: Ints
@@ -89,6 +92,8 @@ class Liquidations(NamedTuple):
     notional: Ints
     equity: Ints
     mark: Ints
+    mode: Array
+    method: Array
 
 
 class Fills(NamedTuple):
@@ -143,7 +148,9 @@ _COLUMNS: dict[str, tuple[type[Any], str]] = {
         Liquidations,
         f"ts, liquidation, account, coalesce(market, -1)::INTEGER, "
         f"(coalesce(lower(mode), '') = 'cross')::TINYINT, coalesce(notional, {NONE}), "
-        f"coalesce(equity, {NONE}), coalesce(mark, {NONE})",
+        f"coalesce(equity, {NONE}), coalesce(mark, {NONE}), "
+        "coalesce(list_position($words, mode), 0)::INTEGER - 1, "
+        "coalesce(list_position($words, method), 0)::INTEGER - 1",
     ),
     "fills": (
         Fills,
@@ -154,11 +161,18 @@ _COLUMNS: dict[str, tuple[type[Any], str]] = {
 }
 
 
+def _expressions(table: str, words: list[str]) -> tuple[type[Any], str]:
+    """Return the row type of a table and what is selected for it."""
+    rows, expressions = _COLUMNS[table]
+    literal = "[" + ", ".join("'" + word.replace("'", "''") + "'" for word in words) + "]::VARCHAR[]"
+    return rows, expressions.replace("$words", literal)
+
+
 class _Stream:
     """One table of a tape, read ahead by batches and handed out by time."""
 
     def __init__(self, tape: Tape, table: str, *, batch_rows: int, threads: int, until: int | None) -> None:
-        self._rows_type, expressions = _COLUMNS[table]
+        self._rows_type, expressions = _expressions(table, tape.words)
         self._table = table
         self._tape = tape
         self._held: list[tuple[Array, ...]] = []
@@ -176,13 +190,14 @@ class _Stream:
         try:
             self._reader = relation.to_arrow_reader(batch_rows)
         except duckdb.Error as failure:
-            raise _damaged(tape, table, failure) from failure
+            raise _damaged(tape, f"table `{table}`", failure) from failure
         self._empty = self._rows_type(
             *(_frozen(np.empty(0, item.type.to_pandas_dtype())) for item in self._reader.schema)
         )
 
     def _dtypes(self) -> list[Any]:
-        empty = _connect(1).sql(f"SELECT {_COLUMNS[self._table][1]} FROM ({_empty_select(self._table)})")
+        _, expressions = _expressions(self._table, [])
+        empty = _connect(1).sql(f"SELECT {expressions} FROM ({_empty_select(self._table)})")
         return [item.type.to_pandas_dtype() for item in empty.to_arrow_table().schema]
 
     @property
@@ -210,7 +225,7 @@ class _Stream:
                 self._connection.close()
                 return
             except (duckdb.Error, pa.ArrowException, OSError) as failure:
-                raise _damaged(self._tape, self._table, failure) from failure
+                raise _damaged(self._tape, f"table `{self._table}`", failure) from failure
             if batch.num_rows:
                 if batch.num_columns != len(self._rows_type._fields) or any(
                     c.null_count for c in batch.columns
@@ -277,6 +292,7 @@ class Tape:
         )
         self.accounts = self._small("accounts")
         self.positions = self._small("positions")
+        self.words = self._words()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -301,7 +317,7 @@ class Tape:
                             mend=mend,
                         )
             return cls(path, manifest)
-        except (KeyError, TypeError, ValueError, pa.ArrowException) as failure:
+        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as failure:
             raise TapeError(f"is damaged: {failure!r}", file=path, mend=mend) from failure
 
     def rows(self, table: str) -> int:
@@ -318,6 +334,41 @@ class Tape:
         schema = TABLES[table].arrow()
         pieces = [pq.read_table(file, schema=schema, partitioning=None) for file in self.files(table)]
         return pa.concat_tables(pieces) if pieces else schema.empty_table()
+
+    def _words(self) -> list[str]:
+        """Return the distinct words of margin modes and methods of recorded liquidations."""
+        found = self.select(
+            "SELECT mode FROM liquidations WHERE mode IS NOT NULL UNION "
+            "SELECT method FROM liquidations WHERE method IS NOT NULL ORDER BY 1"
+        )
+        return [word for (word,) in found]
+
+    def verify(self) -> None:
+        """Recompute the hashes of all files: a damaged tape may still be readable, and would be wrong.
+
+        Raises:
+            TapeError: A file is not the one the import wrote.
+        """
+        for entry in self.manifest["tables"].values():
+            for file in entry["files"]:
+                if sha256_file(self.path / file["path"]) != file["sha256"]:
+                    raise TapeError(
+                        f"was changed: its SHA-256 is not that of {MANIFEST}",
+                        file=self.path / file["path"],
+                        mend="the tape is damaged; import it again",
+                    )
+
+    def select(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query over the views of :meth:`connection`.
+
+        Raises:
+            TapeError: The tape is damaged.
+        """
+        try:
+            with self.connection() as connection:
+                return connection.sql(sql).fetchall()
+        except duckdb.Error as failure:
+            raise _damaged(self, "a table", failure) from failure
 
     def connection(self, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
         """Return a fresh in-memory connection with a view per table, integers as stored."""
@@ -398,9 +449,9 @@ def _frozen(array: Array) -> Array:
     return array
 
 
-def _damaged(tape: Tape, table: str, failure: Exception) -> TapeError:
+def _damaged(tape: Tape, what: str, failure: Exception) -> TapeError:
     return TapeError(
-        f"table `{table}` cannot be read: {str(failure).splitlines()[0]}",
+        f"{what} cannot be read: {str(failure).splitlines()[0]}",
         file=tape.path,
         mend="the tape is damaged; `replay check` names the file, importing again mends it",
     )

@@ -56,6 +56,7 @@ class MemoryTape:
         self._rng = random.Random(seed)
         self._tables = {name: _arrow(name, rows) for name, rows in tape_rows(day).items()}
         self.accounts = self._tables["accounts"]
+        self.words = words(self._tables["liquidations"])
         self.positions = self._tables["positions"]
         self._columns = {name: _window_columns(name, self._tables[name]) for name in read.Window._fields}
         moments = {int(ts) for table in self._columns.values() for ts in table.ts}
@@ -63,12 +64,11 @@ class MemoryTape:
         self.first_ts = min(moments, default=None)
         self.last_ts = max(moments, default=None)
 
-    def connection(self) -> duckdb.DuckDBPyConnection:
-        """Return a connection with the tables that the loop asks by SQL."""
-        connection = duckdb.connect(":memory:")
-        for name in ("prices", "liquidations"):
-            connection.register(name, self._tables[name])
-        return connection
+    def select(self, sql: str) -> list[tuple[Any, ...]]:
+        """Answer a query over the tables that the loop asks by SQL."""
+        with duckdb.connect(":memory:") as connection:
+            connection.register("prices", self._tables["prices"])
+            return connection.sql(sql).fetchall()
 
     def windows(self, *, batch_rows: int, threads: int, until: int | None = None) -> Iterator[read.Window]:
         """Yield windows of whole steps."""
@@ -101,6 +101,12 @@ def _arrow(name: str, rows: Sequence[Row]) -> pa.Table:
     )
 
 
+def words(liquidations: pa.Table) -> list[str]:
+    """Return the distinct margin modes and methods of recorded liquidations."""
+    found = {*liquidations["mode"].to_pylist(), *liquidations["method"].to_pylist()}
+    return sorted(word for word in found if word is not None)
+
+
 def _window_columns(name: str, table: pa.Table) -> _Columns:
     """Return a table as the columns of a window, nulls by their stand-ins."""
     rows_type = get_type_hints(read.Window)[name]
@@ -111,6 +117,12 @@ def _window_columns(name: str, table: pa.Table) -> _Columns:
                 [mode is not None and mode.lower() == "cross" for mode in table["mode"].to_pylist()]
             )
             values = values.astype(np.int8)
+        elif name == "liquidations" and column in ("mode", "method"):
+            known = words(table)
+            values = np.array(
+                [-1 if word is None else known.index(word) for word in table[column].to_pylist()]
+            )
+            values = values.astype(np.int32)
         else:
             missing = -1 if column in ("market", "victim") else read.NONE
             filled = table[column].fill_null(missing) if table[column].null_count else table[column]

@@ -226,9 +226,23 @@ def test_every_forced_fill_of_the_closed_alpha_takes_its_position_to_zero(alpha:
     """
     assert select(alpha, ends) == [(0,)] * 69
     assert select(alpha, "SELECT kind, count(*) FROM fills GROUP BY kind ORDER BY kind") == [
-        (FillKind.TRADE, 35_691 - 69),
-        (FillKind.BACKSTOP, 69),
+        (FillKind.TRADE, 35_691 - 2 * 69),
+        (FillKind.BACKSTOP, 2 * 69),
     ]
+
+
+def test_every_takeover_of_the_closed_alpha_has_the_row_of_who_took_it(alpha: Tape) -> None:
+    """One account takes all 69 positions over: same second, coin, size and price as its victims' rows."""
+    pairs = """
+        SELECT v.match, t.account, v.qty + t.qty, v.price = t.price, v.ts = t.ts, v.market = t.market, t.role
+        FROM fills v JOIN fills t ON v.match = t.match AND t.account <> t.victim
+        WHERE v.account = v.victim
+    """
+    rows = select(alpha, pairs)
+    assert len({match for match, *_rest in rows}) == len(rows) == 69
+    assert {tuple(rest) for _match, _taker, *rest in rows} == {(0, True, True, True, 1)}
+    takers = {taker for _match, taker, *_rest in rows}
+    assert [alpha.account_names[taker][:10] for taker in takers] == ["0x63c621a3"]
 
 
 def test_a_mark_is_implied_only_where_notional_is_of_one_position(alpha: Tape) -> None:
