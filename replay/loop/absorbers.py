@@ -125,7 +125,7 @@ class AbsorberBook:
         ledger = self._state.markets[market].ledger
         start = self.rule.drawdown[0]
         line = start * self.balance_peak(ledger, ts) // _RATE_ONE
-        return line + self.profit(market) - self.profit_peak(market, ts)
+        return int(line + self.profit(market) - self.profit_peak(market, ts))
 
     def capacity(self, market: int, ts: int) -> int | None:
         """Return the loss at mark that it may take on in a market now, in atoms; None is no bound."""

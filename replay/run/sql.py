@@ -146,9 +146,13 @@ _JOINS = {
     "account": " LEFT JOIN raw.account_names AS a ON a.account = t.account",
     "market": " LEFT JOIN raw.scales AS m ON m.market = t.market",
     "ledger": " LEFT JOIN raw.ledgers AS l ON l.ledger = t.ledger",
+    "loser": " LEFT JOIN raw.account_names AS loser_name ON loser_name.account = t.loser",
+    "winner": " LEFT JOIN raw.account_names AS winner_name ON winner_name.account = t.winner",
 }
 _JOINED = {
     "account": "a.name AS account",
+    "loser": "loser_name.name AS loser",
+    "winner": "winner_name.name AS winner",
     "market": "m.name AS market",
     "ledger": "l.currency AS currency, l.dex AS dex",
 }
