@@ -57,6 +57,7 @@ class Depth:
         self._rows: DepthRows | None = None
         self._by_market: dict[int, Array] = {}
         self._shown = Shown(*(np.zeros(0, np.int64) for _ in range(4)))
+        self._shown_left: dict[tuple[int, int], tuple[int, Array]] = {}
 
     def open_window(self, rows: DepthRows, fills: Fills) -> None:
         """Take over the depth rows of a window; the last snapshot of each market before it stays known.
@@ -114,11 +115,12 @@ class Depth:
         return prices, quantities
 
     def _shown_levels(self, market: int, side: Side, ts: int) -> tuple[Array, Array]:
-        """Return what recorded forced orders took from a side in this very step."""
+        """Return what recorded forced orders took from a side in this step, less what was taken again."""
         shown = self._shown
         sold = shown.qty < 0 if side == Side.BID else shown.qty > 0
         mine = (shown.ts == ts) & (shown.market == market) & sold
-        return shown.price[mine], np.abs(shown.qty[mine])
+        since, left = self._shown_left.get((market, int(side)), (ts - 1, _NOTHING[1]))
+        return shown.price[mine], left if since == ts else np.abs(shown.qty[mine])
 
     def _price_at(self, market: int, side: Side, basis_points: int) -> int:
         """Return the price ``basis_points`` behind the mark, on the tick grid, away from the mark."""
@@ -194,15 +196,16 @@ class Depth:
         record = self._state.arrays.markets[market]
         filled, values = np.zeros(len(asked), np.int64), np.zeros(len(asked), np.int64)
         remaining = _without(quantities, missing)
+        levels = len(prices)
         shown_prices, shown_quantities = self._shown_levels(market, side, ts)
         if len(shown_prices):
             prices = np.concatenate((prices, shown_prices))
             remaining = np.concatenate((remaining, shown_quantities))
-            order = np.argsort(-prices if side == Side.BID else prices, kind="stable")
-            prices, remaining = prices[order], remaining[order]
+        order = np.argsort(-prices if side == Side.BID else prices, kind="stable")
+        walked = remaining[order]
         _walk(
-            prices,
-            remaining,
+            prices[order],
+            walked,
             asked,
             limit,
             all_or_nothing,
@@ -213,9 +216,13 @@ class Depth:
             filled,
             values,
         )
-        total = int(filled.sum())
+        left = np.empty_like(remaining)
+        left[order] = walked
+        total = int((remaining - left)[:levels].sum())
         if total:
             self._taken[market, int(side)] = _Taken(missing + total, ts)
+        if len(shown_prices):
+            self._shown_left[market, int(side)] = (ts, left[levels:])
         return filled, values
 
 
