@@ -16,11 +16,16 @@ from tests.run.tiny import LONG, SHORT, leg, make_run, ruled
 NAMES = [
     "chain-breaks",
     "engagements",
+    "fund-path",
+    "hedge-survival",
     "largest-positions",
     "liquidation-audit",
     "liquidation-causes",
     "liquidation-misses",
+    "payable-profit",
     "unexplained-equity",
+    "waterfall-split",
+    "who-was-deleveraged",
 ]
 
 
@@ -34,7 +39,7 @@ def ask(run, name):
     table = query(run, find_query(name).text).table()
     rows = table.cast(pa.schema([_time_as_int(field) for field in table.schema])).to_pylist()
     return [
-        {k: format_time(v) if k.endswith("ts") and v is not None else v for k, v in row.items()}
+        {k: format_time(v) if f"_{k}".endswith("_ts") and v is not None else v for k, v in row.items()}
         for row in rows
     ]
 

@@ -41,7 +41,7 @@ SELECT
     bad_debt,
     absorbers,
     bad_debt + greatest(0, owed - greatest(0, absorbers)) AS not_payable,
-    100 * (1 - least(1, not_payable / nullif(profit, 0))) AS payable_pct,
+    CASE WHEN profit > 0 THEN 100 * (1 - least(1, not_payable / profit)) END AS payable_pct,
     unknown_pools
 FROM sums
 ORDER BY currency DESC, dex;
