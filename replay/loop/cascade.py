@@ -446,16 +446,12 @@ class Cascade:
     def _deleverage(self, ts: int, losing: list[Losing], rule: Adl) -> None:
         """Close losers against the ranked winners of their market, one ranking per market and side."""
         losing.sort(key=lambda order: (order.episode < 0, order.pool, order.position))
-        for market in sorted({order.market for order in losing}):
-            for is_long in (True, False):
-                orders = [
-                    order
-                    for order in losing
-                    if order.market == market
-                    and (int(self._state.positions[order.position]["size"]) > 0) == is_long
-                ]
-                if orders:
-                    self._close_side(ts, market, is_long, orders, rule)
+        sizes = self._state.positions["size"][[order.position for order in losing]].tolist()
+        sides: dict[tuple[int, bool], list[Losing]] = {}
+        for order, size in zip(losing, sizes, strict=True):
+            sides.setdefault((order.market, size < 0), []).append(order)
+        for market, is_short in sorted(sides):
+            self._close_side(ts, market, not is_short, sides[market, is_short], rule)
 
     def _close_side(self, ts: int, market: int, is_long: bool, orders: list[Losing], rule: Adl) -> None:
         state = self._state
