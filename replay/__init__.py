@@ -64,8 +64,6 @@ def open_run(path: str | Path) -> Run:
 
 def query(run: Run, sql_or_name: str) -> pa.Table:
     """Ask a run in SQL, or by the name of a query; see :func:`replay.run.sql.query`."""
-    from replay.run.sql import find_query, list_queries
     from replay.run.sql import query as implementation
 
-    is_name = sql_or_name in {query.name for query in list_queries()}
-    return implementation(run, find_query(sql_or_name).text if is_name else sql_or_name).table()
+    return implementation(run, sql_or_name).table()

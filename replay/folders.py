@@ -106,6 +106,8 @@ def read_manifest(
         ReplayError: Of class ``error``: no folder, no manifest, not JSON, another kind or version.
     """
     article = f"a {kind} folder has a {name}"
+    if folder.is_file():
+        raise error(f"is a file, not the folder of a {kind}", file=folder, mend=article)
     if not folder.is_dir():
         raise error("no such folder", file=folder, mend=article)
     path = folder / name

@@ -115,9 +115,12 @@ def parse_time(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a UTC time such as 2025-10-10T21:15:00.123456789Z")
     year, month, day, hour, minute, second, fraction, _zone = match.groups()
-    moment = datetime(
-        int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
-    )
+    try:
+        moment = datetime(
+            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
+        )
+    except ValueError as failure:
+        raise ValueError(f"{text!r} is no moment of the calendar: {failure}") from None
     if not 1678 <= moment.year <= 2261:
         raise ValueError(f"{text!r} does not fit: moments of the years 1678 to 2261 are supported")
     return int(moment.timestamp()) * NS_PER_SECOND + int((fraction or "").ljust(9, "0"))

@@ -179,6 +179,12 @@ def test_moments_agree_with_the_standard_library(moment: datetime, separator: st
         assert parse_time(moment.isoformat(separator) + zone) == expected
 
 
+@pytest.mark.parametrize("text", ["2023-13-01", "2023-02-29T00:00:00Z", "2023-03-01T25:00"])
+def test_a_moment_that_no_calendar_has_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}' is no moment of the calendar: "):
+        parse_time(text)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

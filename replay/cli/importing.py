@@ -68,7 +68,8 @@ def _print_result(manifest: dict[str, Any], out: Path) -> None:
     from replay.units import format_time
 
     rows = {name: table["rows"] for name, table in manifest["tables"].items()}
-    facts = [("span", f"{format_time(manifest['from'])} to {format_time(manifest['until'])}")]
+    first, last = manifest["from"], manifest["until"]
+    facts = [("span", "no events" if first is None else f"{format_time(first)} to {format_time(last)}")]
     facts += [(_TITLES.get(name, name), f"{count:,}") for name, count in rows.items() if count]
     told = [f"{count:,} {name}" for name, count in manifest["counts"].items() if count and name not in rows]
     facts += [("counted" if place == 0 else "", text) for place, text in enumerate(told)]

@@ -65,6 +65,9 @@ def _opening(ctx: click.Context, param: click.Parameter, value: str) -> str:
     type=click.Choice(["recorded"]),
     help="Book the difference to recorded equity against @unexplained before each recorded liquidation.",
 )
+@click.option(
+    "--accept-assumptions", is_flag=True, help="Run rules of status draft: what they assume is then yours."
+)
 @click.option("--batch-rows", type=click.IntRange(min=1), default=65_536, help="Rows read ahead per table.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, help="Threads that read the tape.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
@@ -80,6 +83,7 @@ def run(
     until: int | None,
     opening_equity: str,
     anchor_equity: str | None,
+    accept_assumptions: bool,
     batch_rows: int,
     threads: int,
     force: bool,
@@ -117,6 +121,7 @@ def run(
             liquidations=liquidations,
             execution=execution,
             anchor_equity=anchor_equity,
+            accept_assumptions=accept_assumptions,
             until=until,
             batch_rows=batch_rows,
             threads=threads,

@@ -55,6 +55,7 @@ def run(
     liquidations: str = "recorded",
     execution: str | None = None,
     anchor_equity: str | None = None,
+    accept_assumptions: bool = False,
     until: int | None = None,
     batch_rows: int = 65_536,
     threads: int = 2,
@@ -70,6 +71,7 @@ def run(
         liquidations: ``recorded`` (only the tape forces) or ``rules`` (the margin checks do).
         execution: ``recorded`` or ``depth``; by default the one that goes with ``liquidations``.
         anchor_equity: ``recorded`` books the difference to recorded equity before each liquidation.
+        accept_assumptions: Run a rule book of status ``draft``, too.
         until: Last moment to replay, in ns.
         batch_rows: Rows read ahead per table; changes memory and speed, never the result.
         threads: Threads of the tape's streams; likewise.
@@ -87,7 +89,7 @@ def run(
     anchoring = anchor_equity == "recorded"
     began = time.perf_counter()
     tape.verify()
-    plan = compile_rules(book, tape.markets, tape.ledgers)
+    plan = compile_rules(book, tape.markets, tape.ledgers, accept_assumptions=accept_assumptions)
     with new_run_folder(out, force=force) as folder, Journal(folder) as journal:
         replay = Replay(tape, plan, journal, rules_decide=rules_decide, anchoring=anchoring)
         prepared = time.perf_counter()

@@ -12,6 +12,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -91,15 +92,13 @@ def query(run: Run, statement: str) -> Result:
     """
     statement = {named.name: named.text for named in list_queries()}.get(statement, statement)
     connection = connect(run)
-    try:
+    with _clear_errors():
         statements = connection.extract_statements(statement)
         if len(statements) != 1:
             raise RunError(f"one statement is asked for, {len(statements)} were given", mend=_ONE_SELECT)
         if statements[0].type != duckdb.StatementType.SELECT:
             raise RunError(f"a run is only read, and this is a {statements[0].type.name}", mend=_ONE_SELECT)
         reader = connection.sql(statements[0].query).to_arrow_reader(_BATCH_ROWS)
-    except duckdb.Error as failure:
-        raise _sql_error(failure) from failure
     schema = reader.schema
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if twice:
@@ -108,22 +107,33 @@ def query(run: Run, statement: str) -> Result:
 
 
 _BATCH_ROWS = 65_536
+_INTERRUPTED = "Query interrupted"
+"""How DuckDB words Ctrl-C, which it raises as a RuntimeError."""
+
 _ONE_SELECT = "write one SELECT; pass --out FILE to keep its rows"
 
 
 def _batches(reader: Any, connection: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a reader; the connection lives as long as its rows are wanted."""
     try:
-        yield from reader
-    except (duckdb.Error, pa.ArrowException, OSError) as failure:
-        raise _sql_error(failure) from failure
+        with _clear_errors():
+            yield from reader
     finally:
         connection.close()
 
 
-def _sql_error(failure: Exception) -> RunError:
-    text = re.sub(r"\n\s*\n+", "\n", str(failure)).strip()
-    return RunError(f"SQL: {text}", mend=_SEE_TABLES)
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn what DuckDB and Arrow raise into a RunError, and an interrupted query into KeyboardInterrupt."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as failure:
+        if _INTERRUPTED in str(failure):
+            raise KeyboardInterrupt from failure
+        if isinstance(failure, RuntimeError):
+            raise
+        text = re.sub(r"\n\s*\n+", "\n", str(failure)).strip()
+        raise RunError(f"SQL: {text}", mend=_SEE_TABLES) from failure
 
 
 _SEE_TABLES = 'see the tables with "SHOW TABLES", the columns of one with "DESCRIBE audit"'

@@ -116,7 +116,7 @@ def load(
             outcome = read(inputs, writer, aside, progress)
         aside.check(outcome.rows)
         if outcome.counts["fills"] == 0:
-            raise SourceError("holds no fills", file=inputs[0])
+            raise _no_fills(inputs, form)
         progress.writing()
         manifest = writer.finish(
             sources=outcome.sources,
@@ -127,6 +127,15 @@ def load(
         )
     progress.finished()
     return manifest
+
+
+def _no_fills(inputs: Sequence[Path], form: Form) -> SourceError:
+    """Return the error for files without a fill, which names the file that should hold them."""
+    from replay.sources.hyperliquid_alpha_rows import TRADES, identify
+
+    file = identify(inputs)[TRADES] if form is ALPHA else inputs[0]
+    others = f", and neither does any of the {len(inputs)} files" if form is FILLS and len(inputs) > 1 else ""
+    return SourceError(f"holds no fills{others}", file=file, mend="a tape needs at least one")
 
 
 def tell_form(inputs: Sequence[Path]) -> Form:

@@ -33,10 +33,11 @@ from replay.tape.schema import (
     ROW_GROUP_ROWS,
     SCALE_OF,
     TABLES,
+    Column,
     Payoff,
     Table,
 )
-from replay.units import BOUND, MAX_SCALE, NS_PER_SECOND, day_of
+from replay.units import BOUND, MAX_SCALE, NS_PER_SECOND, day_of, format_time, format_units
 
 Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any] | pa.Array]
 
@@ -141,10 +142,6 @@ class TapeWriter:
     def ledger(self, dex: str, currency: str) -> int:
         """Return the id of a ledger: the cash of one currency on one dex."""
         return self._ledgers.setdefault((dex, currency), len(self._ledgers))
-
-    def has_market(self, name: str) -> bool:
-        """Tell whether a market was declared."""
-        return name in self._markets
 
     def market(
         self,
@@ -337,13 +334,27 @@ class TapeWriter:
                 array = batch.column(column.name)
                 if column.unit in SCALE_OF:
                     digits = batch.column(f"{column.name}_digits")
-                    array = _scaled(
-                        array, digits, batch.column("market"), factors[SCALE_OF[column.unit]], column.name
-                    )
+                    scales = factors[SCALE_OF[column.unit]]
+                    array, misfit = _scaled(array, digits, batch.column("market"), scales)
+                    if misfit is not None:
+                        raise self._misfit(stage.table, column, batch.slice(misfit, 1).to_pylist()[0])
                 arrays.append(array)
             return pa.record_batch(arrays, schema=schema)
 
         return scale_batch
+
+    def _misfit(self, table: Table, column: Column, row: Mapping[str, Any]) -> SourceError:
+        """Return the error for a number too large for the scale that its market has."""
+        spec = self._specs[row["market"]]
+        scale = spec.scales[SCALE_OF[column.unit]]
+        number = format_units(row[column.name], row[f"{column.name}_digits"])
+        moment = f" of {format_time(row['ts'])}" if table.event else ""
+        return SourceError(
+            f"{number}{moment} does not fit: {spec.name} has such numbers of {scale} decimals, which leaves "
+            f"room up to {(BOUND - 1) // 10**scale}",
+            key=f"{table.name}.{column.name} of market {spec.name}",
+            mend="the largest number of this market, or the one of the most decimals, is wrong in the source",
+        )
 
     def _write_events(self, stage: _Stage) -> dict[str, Any]:
         """Write one event table partitioned by UTC day, in row groups of a fixed count of rows."""
@@ -416,21 +427,17 @@ def _step(step: tuple[int, int] | None, scale: int) -> int:
 
 
 def _scaled(
-    mantissa: pa.Array, digits: pa.Array, market: pa.Array, scales: npt.NDArray[np.int64], column: str
-) -> pa.Array:
-    """Multiply mantissas up to their market's scale, keeping nulls; raise if a value leaves its cell."""
+    mantissa: pa.Array, digits: pa.Array, market: pa.Array, scales: npt.NDArray[np.int64]
+) -> tuple[pa.Array, int | None]:
+    """Multiply mantissas up to their market's scale, keeping nulls; tell which row leaves its cell."""
     valid = pc.and_(mantissa.is_valid(), market.is_valid())
     values = pc.fill_null(mantissa, 0).to_numpy(zero_copy_only=False)
     exponent = scales[pc.fill_null(market, 0).to_numpy(zero_copy_only=False)]
     exponent = exponent - pc.fill_null(digits, 0).to_numpy(zero_copy_only=False)
     factor = _POWERS[np.clip(exponent, 0, MAX_SCALE)]
-    if np.any(np.abs(values) > (BOUND - 1) // factor):
-        worst = int(np.flatnonzero(np.abs(values) > (BOUND - 1) // factor)[0])
-        raise SourceError(
-            f"the value {values[worst]}e-{digits[worst].as_py()} does not fit the scale of its market",
-            key=column,
-        )
-    return pc.if_else(valid, pa.array(values * factor), pa.scalar(None, pa.int64()))
+    beyond = np.flatnonzero(np.abs(values) > (BOUND - 1) // factor)
+    scaled = pc.if_else(valid, pa.array(values * factor), pa.scalar(None, pa.int64()))
+    return scaled, int(beyond[0]) if beyond.size else None
 
 
 def _parquet_writer(path: Path, table: Table) -> pq.ParquetWriter:

@@ -38,6 +38,21 @@ def test_the_result_goes_to_stdout_and_says_what_is_on_the_tape(tmp_path: Path) 
     ]
 
 
+def test_a_day_without_events_is_a_tape(tmp_path: Path) -> None:
+    opening = """
+        venue = "hyperliquid"
+        start = "2023-03-01T00:00:00Z"
+        currency = "USDC"
+        markets = [{ name = "BTC" }]
+        accounts = [{ name = "saver", cash = 100 }]
+    """
+    (tmp_path / "day.toml").write_text(opening)
+    result = run("import", "scenario", tmp_path / "day.toml", "--out", tmp_path / "tape")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "span              no events" in result.stdout
+    assert "opening accounts  1" in result.stdout
+
+
 def test_the_help_names_each_source_with_what_it_has_lacks_and_assumes() -> None:
     text = run("import", "--help").stdout
     for word in (
@@ -88,6 +103,20 @@ def test_bad_input_is_one_message_and_exit_code_1(tmp_path: Path, name: str) -> 
     assert result.stderr.startswith(f"error: {source}")
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["fills.lz4"]
+
+
+def test_headers_without_a_fill_name_the_file_of_fills(tmp_path: Path) -> None:
+    headers = {
+        "a.csv": "time,user,liquidated_ntl_pos,liquidated_account_value,leverage_type",
+        "b.csv": "time,user,delta_usd",
+        "c.csv": "time,user,coin,side,px,sz,crossed",
+    }
+    (tmp_path / "in").mkdir()
+    for name, header in headers.items():
+        write(tmp_path / "in" / name, header)
+    result = run("import", "hyperliquid", tmp_path / "in", "--out", tmp_path / "tape")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {tmp_path / 'in/c.csv'}: holds no fills\n")
 
 
 def test_misuse_is_exit_code_2(tmp_path: Path) -> None:

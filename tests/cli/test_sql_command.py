@@ -3,6 +3,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -171,6 +175,45 @@ def test_wrong_questions_are_one_message_and_1(run, args, message):
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT count(*) AS n FROM range(100000) AS a(i), range(1000000) AS b(j) WHERE i * j % 7 = 3",
+        "SELECT i, j FROM range(100000) AS a(i), range(1000000) AS b(j) WHERE i * j % 7 = 3",
+    ],
+    ids=["before the first row", "between rows"],
+)
+def test_an_interrupted_query_ends_with_130(run, statement):
+    arguments = ["sql", str(run.path), statement, "--format", "csv"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    assert child.stderr.readline() == "asking\n"
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=30)[1] == "error: interrupted\n"
+    assert child.returncode == 130
+
+
+INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import replay.run.sql as sql
+connect = sql.connect
+def telling(run):
+    connection = connect(run)
+    print("asking", file=sys.stderr, flush=True)
+    return connection
+sql.connect = telling
+from replay.cli import main
+main()
+"""
 
 
 def test_a_run_that_is_none(tmp_path):

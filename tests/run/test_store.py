@@ -43,6 +43,9 @@ def test_the_same_rows_give_the_same_hash_wherever_they_are(run, tmp_path):
 def test_a_missing_folder(tmp_path):
     with pytest.raises(RunError, match="no such folder"):
         open_run(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="is a file, not the folder of a run"):
+        open_run(tmp_path / "file")
 
 
 def test_a_half_written_run(run):

@@ -267,10 +267,10 @@ def test_a_rejects_file_is_empty_without_rejects_and_gone_after_another_failure(
 
 
 def test_sources_are_named_and_an_unknown_one_lists_them(tmp_path: Path) -> None:
-    assert [source.name for source in list_sources()] == ["hyperliquid", "scenario"]
+    assert [source.name for source in list_sources()] == ["demo-crash", "hyperliquid", "scenario"]
     for source in list_sources():
         assert source.has
         assert source.lacks
         assert source.assumes
-    with pytest.raises(SourceError, match="no source is named 'bybit'\n  sources: hyperliquid, scenario"):
+    with pytest.raises(SourceError, match="'bybit'\n  sources: demo-crash, hyperliquid, scenario"):
         import_source("bybit", [tmp_path], tmp_path / "tape")
