@@ -22,7 +22,7 @@ from replay.loop.episodes import Episodes, Leg
 from replay.loop.ledger import book_forced, move_cash
 from replay.loop.margin import is_valued, valuation
 from replay.loop.state import ATTENDING, MARKS_MOVED, State
-from replay.loop.watch import wait_for_marks
+from replay.loop.watch import soil, wait_for_marks
 from replay.loop.waterfall import (
     ForcedBatch,
     fees_of,
@@ -106,6 +106,8 @@ class Cascade:
         rows: list[dict[str, Any]] = []
         for pool in self._restored(in_breach):
             rows += self.episodes.end(pool, ts, self._is_vault)
+        # Pools that wait for a mark were not judged in this step: no winners either.
+        state.arrays.pools["in_breach"][list(self.episodes.open)] = 1
         self._open_episodes(ts, breaches, recorded)
         losing: list[Losing] = []
         if len(breaches):
@@ -133,11 +135,14 @@ class Cascade:
     def _restored(self, in_breach: set[int]) -> list[int]:
         """Return the pools in liquidation that were judged in this step and are not in breach any more.
 
-        They are judged when a mark moves; in other steps only those count that no longer are in breach.
+        They are judged when a mark moves; in other steps only those count that no longer are in breach. These
+        have no certificate from the judge yet, so it has to see them in the next step.
         """
         candidates = np.array(sorted(self.episodes.open.keys() - in_breach), np.int64)
         if not self._state.arrays.counters[MARKS_MOVED] and len(candidates):
             candidates = candidates[~self._still_in_breach(candidates)]
+            for pool in candidates.tolist():
+                soil(self._state.arrays, pool)
         return list(candidates.tolist())
 
     def _open_episodes(self, ts: int, breaches: Array, recorded: Array) -> None:
