@@ -59,7 +59,7 @@ def lose(absorber: AbsorberBook, amount: int, market: int = 0) -> None:
     add_cash(absorber._state.arrays, absorber.pool(0), -amount)
 
 
-# --- the published cases -----------------------------------------------------------------------------------
+# --- the published cases ---------------------------------------------------------------------------
 
 
 def test_a_loss_of_350_thousand_of_a_pool_of_a_million(cases: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ def test_the_published_sample_of_the_api(cases: dict[str, Any]) -> None:
     assert verdict.active == cases["R152"]["expected"]["adl"]
 
 
-# --- start and stop -----------------------------------------------------------------------------------------
+# --- start and stop --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_small_balance_does_not_start() -> None:
     assert absorber.judge(0, 1) is None
 
 
-# --- capacity -------------------------------------------------------------------------------------------------
+# --- capacity --------------------------------------------------------------------------------------
 
 
 def test_capacity_is_the_way_to_the_line_but_no_more_than_the_balance() -> None:
@@ -242,7 +242,7 @@ def test_profit_counts_inventory_at_the_mark(market: Any, size: int) -> None:
     assert absorber.holdings() == [0]
 
 
-# --- the rolling maximum ----------------------------------------------------------------------------------------
+# --- the rolling maximum ---------------------------------------------------------------------------
 
 samples = st.lists(st.tuples(st.integers(0, 5), st.integers(-20, 20)), min_size=1, max_size=60)
 
