@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from replay.loop.books import closing_tables
 from replay.loop.engine import Outcome, Replay
-from replay.rules.plan import Plan, Takeover
+from replay.rules.plan import Absorber, Plan, Takeover
 from replay.tape import read
 from replay.tape.schema import TABLES, Payoff
 from tests.reference import Day, Rules
@@ -54,7 +54,7 @@ class MemoryTape:
             for index, market in enumerate(day.markets)
         ]
         self._rng = random.Random(seed)
-        self._tables = {name: _arrow(name, rows) for name, rows in tape_rows(day).items()}
+        self._tables = {name: _arrow(name, rows) for name, rows in ({"depth": []} | tape_rows(day)).items()}
         self.accounts = self._tables["accounts"]
         self.words = words(self._tables["liquidations"])
         self.positions = self._tables["positions"]
@@ -149,9 +149,11 @@ def plan_of(rules: Rules, markets: int) -> Plan:
         tier_rate=column([int(tier.rate * 10**12) for tier in tiers]),
         tier_deduction=column([tier.deduction for tier in tiers]),
         breach_at_equal=rules.breach_at_equal,
-        ladder=(Takeover(rules.absorber, "bankruptcy"),),
+        ladder=(Takeover((1, 1), "bankruptcy"),),
+        absorber=Absorber(rules.absorber, "hold", False, None, 0, 0, False),
+        depth=None,
+        adl=None,
         allocation="maintenance_proportional",
-        adl_enabled=False,
         assumptions=(),
     )
 
