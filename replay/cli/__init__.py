@@ -29,6 +29,7 @@ _COMMANDS = {
     "rules": ("replay.cli.rules:rules", "List, show and check the rules of exchanges."),
     "run": ("replay.cli.running:run", "Replay a tape under the rules of an exchange."),
     "sql": ("replay.cli.sql:sql", "Question a run in SQL, or by a named query."),
+    "report": ("replay.cli.report:report", "Show a run on one HTML page."),
     "completion": ("replay.cli.completion:completion", "Print the completion script of a shell."),
 }
 """Command -> where it is, and its line in the help; no command is imported to print that."""

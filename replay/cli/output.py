@@ -76,7 +76,7 @@ def write_result(result: Result, *, form: str | None, out: Path | None, force: b
     if out is None:
         _WRITERS[form](result, sys.stdout, _width())
         return
-    with _new_file(out, force=force) as partial:
+    with new_file(out, force=force) as partial:
         if form == "parquet":
             _write_parquet(result, partial)
         else:
@@ -85,7 +85,7 @@ def write_result(result: Result, *, form: str | None, out: Path | None, force: b
 
 
 @contextmanager
-def _new_file(out: Path, *, force: bool) -> Iterator[Path]:
+def new_file(out: Path, *, force: bool) -> Iterator[Path]:
     """Yield a file beside ``out`` that takes its place on success and vanishes on failure."""
     if out.exists() and not force:
         raise ReplayError(
