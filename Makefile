@@ -10,7 +10,7 @@ DEMO := out/demo
 .PHONY: help install demo test lint types docs pins clean
 
 help:
-	@echo "make demo   replay a built-in day, recorded and by the rules, and question both in SQL"
+	@echo "make demo   replay a crash day under the rules of two exchanges: numbers side by side, and a report of each"
 	@echo "make test   run the tests"
 	@echo "make lint   check style"
 	@echo "make types  check types"
@@ -27,17 +27,21 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/replay import scenario datasets/demo-squeeze/scenario.toml --out $(DEMO)/tape --force
-	$(BIN)/replay check $(DEMO)/tape
-	$(BIN)/replay run $(DEMO)/tape --rules hyperliquid@2023-02 --out $(DEMO)/recorded --force
-	$(BIN)/replay sql $(DEMO)/recorded --query liquidation-audit
-	$(BIN)/replay run $(DEMO)/tape --rules hyperliquid@2023-02 --liquidations rules --out $(DEMO)/ruled --force
-	$(BIN)/replay sql $(DEMO)/ruled --query liquidation-misses
-	$(BIN)/replay sql $(DEMO)/ruled --query engagements
-	$(BIN)/replay sql $(DEMO)/ruled --query liquidation-misses --out $(DEMO)/misses.csv --force
+	$(BIN)/replay import demo-crash datasets/demo-crash/dataset.toml --out $(DEMO)/crash --force
+	$(BIN)/replay check $(DEMO)/crash
+	$(BIN)/replay run $(DEMO)/crash --rules hyperliquid@2025-10-10 --liquidations rules --out $(DEMO)/hyperliquid --force
+	$(BIN)/replay run $(DEMO)/crash --rules bybit@2025-09-23 --liquidations rules --out $(DEMO)/bybit --force
+	$(BIN)/replay sql $(DEMO)/hyperliquid --query waterfall-split
+	$(BIN)/replay sql $(DEMO)/bybit --query waterfall-split
+	@for run in hyperliquid bybit; do \
+		$(BIN)/replay sql $(DEMO)/$$run --query waterfall-split --out $(DEMO)/$$run.parquet --force || exit 1; done
+	$(BIN)/replay sql $(DEMO)/hyperliquid - < datasets/demo-crash/side-by-side.sql
+	$(BIN)/replay report $(DEMO)/hyperliquid --tape $(DEMO)/crash --out $(DEMO)/hyperliquid.html --force
+	$(BIN)/replay report $(DEMO)/bybit --tape $(DEMO)/crash --out $(DEMO)/bybit.html --force
 	@echo
-	@echo "The tape is in $(DEMO)/tape, the runs in $(DEMO)/recorded and $(DEMO)/ruled, a table in $(DEMO)/misses.csv."
-	@echo "Ask them more: $(BIN)/replay sql $(DEMO)/ruled --list"
+	@echo "Look at the day under each rule book: open $(DEMO)/hyperliquid.html and $(DEMO)/bybit.html in a browser."
+	@echo "The tape is in $(DEMO)/crash, the runs in $(DEMO)/hyperliquid and $(DEMO)/bybit."
+	@echo "Ask them more: $(BIN)/replay sql $(DEMO)/hyperliquid --list"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 $(ARGS)

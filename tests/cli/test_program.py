@@ -48,7 +48,7 @@ def python(code, **environment):
 
 
 def test_the_commands_are_those_of_the_design():
-    assert COMMANDS == ["import", "check", "rules", "run", "sql", "completion"]
+    assert COMMANDS == ["import", "check", "rules", "run", "sql", "report", "completion"]
 
 
 def test_every_command_has_help_with_an_example_that_names_it():
@@ -76,7 +76,8 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["completion", "bash"], ["sql", "--help"], ["run", "-h"]]
+    "arguments",
+    [["--help"], ["--version"], ["completion", "bash"], ["sql", "--help"], ["run", "-h"], ["report", "-h"]],
 )
 def test_help_imports_nothing_heavy(arguments):
     code = f"""
@@ -101,7 +102,7 @@ finally:
     print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 """
     found = python(code, _REPLAY_COMPLETE="bash_complete", COMP_WORDS="replay r", COMP_CWORD="1")
-    assert found.stdout.split() == ["plain,rules", "plain,run"]
+    assert found.stdout.split() == ["plain,rules", "plain,run", "plain,report"]
     assert found.stderr == "[]\n"
 
 
