@@ -349,7 +349,7 @@ class Cascade:
             self._judge(market, ts)
             losing += self._beyond_the_line(market, ts)
         if self.absorber.rule.insolvent_below and self._plan.adl is not None:
-            losing += self._insolvent(ts)
+            losing += self._insolvent(losing)
         return losing
 
     def _work_out(self, ts: int) -> None:
@@ -413,18 +413,24 @@ class Cascade:
         total = sum(losses.values())
         return 0 if total == 0 else -(balance * losses.get(market, 0) // total)
 
-    def _insolvent(self, ts: int) -> list[Losing]:
-        """Return the vault's positions to be closed at the previous mark until its equity is not negative."""
+    def _insolvent(self, already: list[Losing]) -> list[Losing]:
+        """Return the vault's positions to be closed at the previous mark until its equity is not negative.
+
+        Args:
+            already: Positions of it that another rule closes in this step, and what that brings.
+        """
         state = self._state
         assert self.absorber is not None
         losing: list[Losing] = []
+        brought = {order.market: self._gain(order) for order in already}
         for ledger in self.absorber.ledgers():
             equity = self.absorber.balance(ledger)
+            equity += sum(gain for market, gain in brought.items() if state.markets[market].ledger == ledger)
             if equity >= 0:
                 continue
             gains = []
             for market in self.absorber.holdings():
-                if state.markets[market].ledger != ledger:
+                if state.markets[market].ledger != ledger or market in brought:
                     continue
                 record, size = state.arrays.markets[market], self.absorber.size(market)
                 before = value_of(state, market, size, int(record["previous_mark"]), at_mark=True)
@@ -437,6 +443,14 @@ class Cascade:
                 losing.append(self._absorber_losing(market, None))
                 equity -= loss
         return losing
+
+    def _gain(self, order: Losing) -> int:
+        """Return what a whole position of the absorber brings over its value at the mark."""
+        assert order.value is not None
+        state = self._state
+        size = int(state.positions[order.position]["size"])
+        mark = int(state.arrays.markets[order.market]["mark"])
+        return order.value - value_of(state, order.market, size, mark, at_mark=True)
 
     def _absorber_losing(self, market: int, value: int | None) -> Losing:
         assert self.absorber is not None
