@@ -113,6 +113,21 @@ def test_a_currency_weighs_markets_by_notional(tmp_path):
     assert (rows[0]["market"], rows[0]["absorbed_pct"], rows[0]["adl_pct"]) == ("all", 90, 10)
 
 
+def test_what_was_left_and_wanted_again_counts_once(tmp_path):
+    """10 lots: 4 go to the book and the account recovers; later 5 of the 6 left are absorbed, and 1 is left."""
+    liquidations = [
+        ruled(1, 0, 0, 0, size=10, asked=10, book=4, absorbed=0, left=6, bankruptcy_value=1_000 * ATOM),
+        ruled(5, 0, 0, 0, size=6, asked=6, absorbed=5, left=1, bankruptcy_value=600 * ATOM),
+    ]
+    everything, eth = ask(
+        make_run(tmp_path / "run", tables={"liquidations": liquidations}), "waterfall-split"
+    )
+    assert (eth["liquidations"], eth["quantity"], eth["notional"]) == (2, 0.001, 1_000)
+    for row in (everything, eth):
+        shares = [row[f"{stage}_pct"] for stage in ("book", "absorbed", "adl", "left")]
+        assert shares == pytest.approx([40, 50, 0, 10])
+
+
 def test_the_fund_path_adds_up_what_moved_it(tmp_path):
     movements = [
         movement(0, "opening", 100, 100),

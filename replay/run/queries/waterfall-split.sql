@@ -1,15 +1,27 @@
 -- Where liquidated quantity went, by market: book, absorber, ADL, nobody; ADL of the absorber itself apart
 --
--- Quantities are what the rules wanted to close; percentages of a market add up to 100. The notional is that
--- part of the bankruptcy value. Rows `all` add up the markets of a currency by notional, because quantities of
--- different markets cannot be added. What an absorber took counts once, as absorbed; what became of it later
--- stands in the last columns: deleveraged (ADL with the absorber as loser), and held at the end.
-WITH legs AS (
+-- Percentages of a market add up to 100. What one liquidation left open and a later one of the same position
+-- wanted again counts in the later one only. What an absorber took counts once, as absorbed; what became of it
+-- then stands in the last columns: deleveraged (ADL with the absorber as loser), and held at the end. left is what
+-- nobody took: the account recovered, or the tape ended. The notional is that part of the bankruptcy value.
+-- Rows `all` add up the markets of a currency by notional, as quantities of different markets cannot be added.
+WITH settled AS (
     SELECT
         *,
-        abs(bankruptcy_value) * asked / nullif(abs(size), 0) AS notional,
-        1 / nullif(asked, 0) AS part
+        CASE
+            WHEN liquidation = max(liquidation) OVER (PARTITION BY account, currency, dex, market, mode)
+            THEN "left"
+            ELSE 0
+        END AS left_at_last,
+        netted + book + absorbed + adl + left_at_last AS wanted
     FROM liquidations
+),
+legs AS (
+    SELECT
+        * REPLACE (left_at_last AS "left", wanted AS asked),
+        abs(bankruptcy_value) * wanted / nullif(abs(size), 0) AS notional,
+        1 / nullif(wanted, 0) AS part
+    FROM settled
 ),
 resold AS (
     SELECT market, sum(quantity) AS quantity, sum(abs(value)) AS notional
