@@ -104,7 +104,9 @@ class Cascade:
         state = self._state
         in_breach = set(breaches.tolist())
         rows: list[dict[str, Any]] = []
-        for pool in self._restored(in_breach):
+        restored = self._restored(in_breach)
+        self._pay_bad_debt(ts, np.array(restored, np.int64))
+        for pool in restored:
             rows += self.episodes.end(pool, ts, self._is_vault)
         # Pools that wait for a mark were not judged in this step: no winners either.
         state.arrays.pools["in_breach"][list(self.episodes.open)] = 1
@@ -632,12 +634,15 @@ class Cascade:
 
     # --- bad debt, rows ------------------------------------------------------------------------------
 
-    def _pay_bad_debt(self, ts: int, breaches: Array) -> None:
-        """Bring flat pools with negative cash to zero; what nobody paid is booked against @bad_debt."""
+    def _pay_bad_debt(self, ts: int, pools: Array) -> None:
+        """Bring flat pools with negative cash to zero; what nobody paid is booked against @bad_debt.
+
+        A pool in liquidation may also have closed by itself, by trades of the tape.
+        """
         state = self._state
         rows = []
-        _, _, is_open = pool_states(state, breaches)
-        flat = breaches[~is_open]
+        _, _, is_open = pool_states(state, pools)
+        flat = pools[~is_open]
         for pool in flat[state.pools["cash"][flat] < 0].tolist():
             cash = int(state.pools[pool]["cash"])
             ledger = int(state.pools[pool]["ledger"])
