@@ -279,8 +279,8 @@ def test_all_liquidations_of_a_step_come_before_any_deleveraging(tmp_path: Path)
     """One step, three longs: the first is below zero, the second below 2/3, the third goes to the book.
 
     Marks fall from 100 to 90 in ETH (maintenance 2 %). Equity: gone 80 - 100 < 0; deep 105 - 100 = 5 of 18;
-    thin 115 - 100 = 15 of 18. The short that lost 1,600 in BTC is in breach as well, 1,300 of 1,450, and so no
-    winner, although it ranks first.
+    thin 115 - 100 = 15 of 18. The short that lost 1,600 in BTC is in breach as well, 1,300 of 1,450, and so
+    no winner, although it ranks first.
     """
     day = replayed(
         tmp_path,
@@ -496,3 +496,22 @@ def test_a_pool_that_waits_in_breach_is_no_winner(tmp_path: Path) -> None:
     )
     assert ("torn", "BTC") in day.rows("SELECT account, market FROM liquidations")
     assert day.rows("SELECT loser, winner, candidates FROM adl_fills") == [("gone", "calm", 1)]
+
+
+def test_an_account_that_closes_by_itself_below_zero_leaves_bad_debt(tmp_path: Path) -> None:
+    """At 90 it has 13 of 18 needed; no book takes it. At 88 it sells to the maker: 113 - 120 is -7."""
+    trade = '[[trades]]\nat = "+2s"\nmarket = "ETH"\nbuyer = "maker"\nseller = "long"\n'
+    day = replayed(
+        tmp_path,
+        MARKETS
+        + account("long", 113, ("ETH", 10, 100))
+        + account("maker", 1_000, ("ETH", -10, 100))
+        + fund("@vault:liquidator", 0)
+        + marks("ETH", ("+0s", 100), ("+1s", 90), ("+2s", 88))
+        + trade
+        + "qty = 10\nprice = 88\n",
+        HYPERLIQUID,
+    )
+    assert day.rows("SELECT account, kind, amount FROM shared_losses") == [("long", "bad_debt", 7)]
+    assert (day.cash("long"), day.cash("@bad_debt")) == (0, -7)
+    assert day.rows(MONEY) == [("long", 0, 7, 0, 0, 7)]
