@@ -222,6 +222,17 @@ main()
 """
 
 
+def test_a_damaged_run_is_named_before_it_is_asked(tmp_path):
+    damaged = make_run(tmp_path / "run")
+    file = damaged.file("audit")
+    content = bytearray(file.read_bytes())
+    content[60] ^= 0xFF
+    file.write_bytes(content)
+    result = sql(damaged, "SELECT 1 AS a")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {file}: was changed: its SHA-256 is not that of run.json\n")
+
+
 def test_a_run_that_is_none(tmp_path):
     result = CliRunner().invoke(cli, ["sql", str(tmp_path / "nowhere"), "SELECT 1"], prog_name="replay")
     assert result.exit_code == 1
