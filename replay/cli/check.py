@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,8 +63,10 @@ def _print_facts(tape: Tape, report: CheckReport) -> None:
             f"{facts['chains']:,} of start positions, {facts['links']:,} links checked; "
             f"{facts['broken_links']:,} links broken in {facts['broken_chains']:,} chains"
         )
+    width = _width()
     for label, value in lines.items():
-        click.echo(f"{label:<9} {value}")
+        line = f"{label:<9} {value}"
+        click.echo(line if width is None else textwrap.fill(line, width, subsequent_indent=" " * 10))
 
 
 def _print_findings(report: CheckReport) -> None:
@@ -72,14 +75,20 @@ def _print_findings(report: CheckReport) -> None:
 
     if report.findings:
         names = ["severity", "table", "count", "finding", "at"]
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         columns = [list(column) for column in zip(*map(_cells, report.findings), strict=True)]
-        click.echo(format_table(names, columns, width))
+        click.echo(format_table(names, columns, _width()).text)
     click.echo(", ".join(_counted(report.count(severity), severity) for severity in Severity))
 
 
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def _cells(finding: Finding) -> tuple[str, str, int, str, str]:
-    return finding.severity.value, finding.table, finding.count, finding.message, finding.place()
+    from replay.cli.tables import shorten_addresses
+
+    message = shorten_addresses(finding.message)
+    return finding.severity.value, finding.table, finding.count, message, finding.place()
 
 
 def _counted(count: int, name: str) -> str:

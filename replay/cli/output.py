@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -104,10 +104,8 @@ def new_file(out: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _width() -> int | None:
-    """Return the width of the terminal (or ``COLUMNS``), None where stdout is no terminal."""
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        return None
-    return shutil.get_terminal_size().columns
+    """Return the width of the terminal, None where stdout is none: then nothing is left out."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _write_table(result: Result, stream: IO[str], width: int | None) -> None:
@@ -123,7 +121,17 @@ def _write_table(result: Result, stream: IO[str], width: int | None) -> None:
             note = f"only the first {SHOWN_ROWS:,} rows are shown; --format csv, or --out FILE, gives all"
             click.echo(note, err=True)
             break
-    stream.write(format_table(result.schema.names, columns, width))
+    layout = format_table(result.schema.names, columns, width)
+    stream.write(layout.text)
+    if layout.left_out:
+        stream.flush()
+        click.echo(_left_out_note(layout.left_out), err=True)
+
+
+def _left_out_note(names: Sequence[str]) -> str:
+    """Say which columns are missing, and how to see them."""
+    count = f"+{len(names)} column{'s do' if len(names) > 1 else ' does'} not fit"
+    return f"{count}: {', '.join(names)}; widen the terminal, name columns in SQL, or use --format json"
 
 
 def _write_csv(result: Result, stream: IO[str], _width: int | None) -> None:

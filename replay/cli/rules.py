@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from replay.rules import RuleBook
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -34,6 +32,7 @@ def list_command() -> None:
     """  # noqa: D301 - click reads the escape
     from rich.table import Table
 
+    from replay.cli.console import stdout_console
     from replay.rules import list_rules
 
     table = Table("name", "title", "from", "to", "status")
@@ -42,7 +41,7 @@ def list_command() -> None:
     for found in list_rules():
         until = "" if found.valid_to is None else str(found.valid_to)
         table.add_row(found.name, found.title, str(found.valid_from), until, found.status)
-    _console().print(table)
+    stdout_console().print(table)
 
 
 @rules.command("show", context_settings=_HELP)
@@ -110,9 +109,10 @@ def _explain(book: RuleBook) -> None:
     """Print a rule book value by value, section by section, and what it assumes."""
     from rich.table import Table
 
+    from replay.cli.console import stdout_console
     from replay.rules.explain import explain
 
-    console = _console()
+    console = stdout_console()
     console.print(f"{book.name}: {book.rules.title}")
     console.print(f"holds {_days(book)}; {_status(book)}\n")
     table = Table.grid(padding=(0, 2))
@@ -146,10 +146,3 @@ def _status(book: RuleBook) -> str:
     if book.rules.status == "draft":
         return "draft: a run needs --accept-assumptions"
     return "final"
-
-
-def _console() -> Console:
-    """Return a console on stdout that prints texts of files as they are."""
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False, emoji=False)

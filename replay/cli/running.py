@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,17 +135,14 @@ def run(
 
 
 def _check_switches(liquidations: str, execution: str | None) -> None:
-    """Refuse what has no meaning, and what is only planned."""
-    if (liquidations, execution) == ("rules", "recorded"):
-        raise click.UsageError(
-            "--liquidations rules with --execution recorded has no meaning: the tape holds no fills of "
-            "orders that the rules make\n  leave --execution out, or use --execution depth"
-        )
-    if (liquidations, execution) == ("recorded", "depth"):
-        raise click.UsageError(
-            "--execution depth with recorded liquidations is not there yet\n"
-            "  leave --execution out, or use --liquidations rules"
-        )
+    """Refuse before any work what has no meaning, and what is only planned."""
+    from replay.errors import RunError
+    from replay.run.switches import chosen_execution
+
+    try:
+        chosen_execution(liquidations, execution)
+    except RunError as failure:
+        raise click.UsageError(failure.message()) from None
 
 
 def _first_day(tape: Tape) -> date | None:
@@ -156,26 +156,37 @@ def _first_day(tape: Tape) -> date | None:
     )
 
 
-def print_summary(summary: Summary) -> None:
-    """Draw a summary on stdout."""
-    from rich.console import Console
-    from rich.table import Table
+def print_summary(summary: Summary, width: int | None = None) -> None:
+    """Print a summary to stdout.
 
-    console = Console(markup=False, highlight=False, emoji=False)
+    Args:
+        summary: The summary.
+        width: Characters of a line; None is the terminal's, or no limit where stdout is none.
+    """
+    if width is None and sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+    labels = [line.label for line in (*summary.facts, *summary.small_print)]
+    indent = max(map(len, [*labels, "next"])) + 4
 
-    def lines(title: str, content: tuple[Line, ...], style: str) -> None:
-        console.print(title, style="bold" if style == "none" else style)
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="cyan" if style == "none" else style, no_wrap=True)
-        grid.add_column(style=style, overflow="fold")
-        shown = ""
-        for line in content:
-            grid.add_row("  " + (line.label if line.label != shown else ""), line.text)
-            shown = line.label
-        console.print(grid)
+    def entry(line: Line, *, dim: bool) -> None:
+        folded = _folded(line.text, None if width is None else width - indent)
+        heads = [f"  {line.label}", *[""] * (len(folded) - 1)]
+        for head, text in zip(heads, folded, strict=True):
+            shown = head.ljust(indent) + text
+            click.echo(click.style(shown, dim=True) if dim else shown)
 
-    lines(summary.title, summary.facts, "none")
-    lines("small print", summary.small_print, "dim")
-    console.print("next", style="bold")
-    for command in summary.commands:
-        console.print(f"  {command}", soft_wrap=True)
+    click.secho(summary.title, bold=True)
+    for line in summary.facts:
+        entry(line, dim=False)
+    click.secho("small print", dim=True)
+    for line in summary.small_print:
+        entry(line, dim=True)
+    for place, command in enumerate(summary.commands):
+        click.echo(("next" if place == 0 else "").ljust(6) + command)
+
+
+def _folded(text: str, width: int | None) -> list[str]:
+    """Fold a text between words, not within them."""
+    if width is None:
+        return [text]
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]

@@ -83,7 +83,9 @@ def _answer(path: Path, statement: str | None, name: str | None) -> Result:
         statement = find_query(name).text
     elif statement == "-":
         statement = sys.stdin.read()
-    return query(open_run(path), statement or "")
+    run = open_run(path)
+    run.verify()
+    return query(run, statement or "")
 
 
 def _named_queries() -> Result:

@@ -1,4 +1,4 @@
-"""Rows as text for people: a table where it fits the width, else one record below the other."""
+"""Rows as text for people: a table of the columns that fit the width, or records where rows are few."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from typing import Any
 from rich.cells import cell_len
 
 _ADDRESS = re.compile(r"@?\w*[0-9]\w{7,}")
+_SHORTENED = re.compile(r"^(\w{6}…)\w{4}$")
+_IN_SENTENCE = re.compile(r"\b0x[0-9a-fA-F]{40}\b")
 _LONG_NAME = 24
 _GAP = "  "
 _LEAST_TEXT = 18
 """Columns of text are folded down to this width before the table is given up."""
 
-_DIGITS = 6
-"""Significant digits of the largest number of a column that are worth showing."""
+_FEW_ROWS = 2
+"""Up to so many rows are written as records, with all columns, where a table of all does not fit."""
+
+_MOST_DECIMALS = 10
+_EXACT_DECIMALS = 8
+"""Amounts have no more decimals than this; what has more is a quotient, whose last digits say nothing."""
 
 
 @dataclass(slots=True)
@@ -33,7 +39,20 @@ class _Column:
         return max(map(cell_len, self.cells), default=0)
 
 
-def format_table(names: Sequence[str], columns: Sequence[Sequence[Any]], width: int | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Rows laid out.
+
+    Attributes:
+        text: Lines of text.
+        left_out: Names of the columns that did not fit.
+    """
+
+    text: str
+    left_out: tuple[str, ...] = ()
+
+
+def format_table(names: Sequence[str], columns: Sequence[Sequence[Any]], width: int | None) -> Layout:
     """Lay out rows for reading.
 
     Args:
@@ -42,20 +61,42 @@ def format_table(names: Sequence[str], columns: Sequence[Sequence[Any]], width: 
         width: Characters of a line, or None for as many as it takes.
 
     Returns:
-        Lines of text: a table if its columns fit, where need be with folded names and texts; otherwise
-        every row as a record of named values.
+        A table if its columns fit, where need be with folded names and texts. Otherwise up to two rows are
+        written as records of named values, and of more rows the leading columns that fit are shown, with
+        addresses shortened further where that makes room for a column more.
     """
     shown = [_column(name, values) for name, values in zip(names, columns, strict=True)]
     if not shown or not shown[0].cells:
-        return _GAP.join(names) + "\n(no rows)\n"
+        return Layout(_GAP.join(names) + "\n(no rows)\n")
     heads = [[column.name] for column in shown]
     if width is None or _total(shown, heads) <= width:
-        return _table(shown, heads, [column.width for column in shown])
-    heads = [column.name.split("_") for column in shown]
-    widths = _folded_widths(shown, heads, width)
-    if widths is not None:
-        return _table(shown, heads, widths)
-    return _records(shown, width)
+        return Layout(_table(shown, heads, [column.width for column in shown]))
+    fitting = _fitting(shown, width)
+    if fitting < len(shown) and len(shown[0].cells) <= _FEW_ROWS:
+        return Layout(_records(shown, width))
+    short = [_shortened(column) for column in shown]
+    if _fitting(short, width) > fitting:
+        shown, fitting = short, _fitting(short, width)
+    leading = shown[:fitting]
+    heads = [column.name.split("_") for column in leading]
+    widths = _folded_widths(leading, heads, width) or [column.width for column in leading]
+    return Layout(_table(leading, heads, widths), tuple(names[fitting:]))
+
+
+def _fitting(columns: Sequence[_Column], width: int) -> int:
+    """Return how many of the leading columns fit, at least 1."""
+    heads = [column.name.split("_") for column in columns]
+    return next(
+        (n for n in range(len(columns), 1, -1) if _folded_widths(columns[:n], heads[:n], width) is not None),
+        1,
+    )
+
+
+def _shortened(column: _Column) -> _Column:
+    """Leave of shortened addresses only the beginning."""
+    if column.is_number:
+        return column
+    return _Column(column.name, [_SHORTENED.sub(r"\1", cell) for cell in column.cells], False)
 
 
 def _column(name: str, values: Sequence[Any]) -> _Column:
@@ -68,13 +109,32 @@ def _column(name: str, values: Sequence[Any]) -> _Column:
 
 
 def _fraction_digits(values: Sequence[int | float]) -> int:
-    """Return how many digits after the point a column needs, and at most is worth."""
-    largest = max(map(abs, values))
+    """Return how many digits after the point a column needs, and at most is worth.
+
+    Amounts show six significant digits of the smallest, quotients four, as long as the largest does not get
+    longer than ten digits and nine.
+    """
     if all(value == int(value) for value in values):
         return 0
-    before = math.floor(math.log10(largest)) + 1
-    most = min(max(_DIGITS - before, 2), 10)
-    return next((d for d in range(1, most) if all(round(value, d) == value for value in values)), most)
+    sizes = [abs(value) for value in values if value]
+    needed = next(
+        (d for d in range(1, _EXACT_DECIMALS + 1) if all(_is_about(round(v, d), v) for v in sizes)), None
+    )
+    significant, longest = (4, 9) if needed is None else (6, 10)
+    of_smallest = significant - _places(min(sizes))
+    of_largest = max(longest - _places(max(sizes)), 2)
+    most = min(max(of_smallest, 2), of_largest, _MOST_DECIMALS)
+    return next((d for d in range(1, most) if all(round(v, d) == round(v, most) for v in sizes)), most)
+
+
+def _is_about(rounded: float, value: float) -> bool:
+    """Tell whether two numbers differ by no more than sums of floating-point numbers do."""
+    return math.isclose(rounded, value, rel_tol=1e-12)
+
+
+def _places(size: int | float) -> int:
+    """Return the digits before the point, as a negative number those of the zeros behind it."""
+    return math.floor(math.log10(size)) + 1
 
 
 def _number(value: int | float, digits: int) -> str:
@@ -90,6 +150,11 @@ def _text(value: Any) -> str:
     if len(text) > _LONG_NAME and _ADDRESS.fullmatch(text):
         return f"{text[:6]}…{text[-4:]}"
     return " ".join(text.split())
+
+
+def shorten_addresses(sentence: str) -> str:
+    """Shorten the addresses in a sentence as those in cells are."""
+    return _IN_SENTENCE.sub(lambda match: _text(match[0]), sentence)
 
 
 def _total(columns: Sequence[_Column], heads: Sequence[Sequence[str]]) -> int:
@@ -138,7 +203,7 @@ def _table(columns: Sequence[_Column], heads: Sequence[Sequence[str]], widths: S
 def _fold(cell: str, width: int) -> list[str]:
     if cell_len(cell) <= width:
         return [cell]
-    return textwrap.wrap(cell, width, break_long_words=False) or [""]
+    return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
 
 
 def _line(cells: Sequence[str], columns: Sequence[_Column], widths: Sequence[int]) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from replay.errors import RunError
 from replay.loop.books import closing_tables, coverage
 from replay.loop.engine import Outcome, Replay
 from replay.loop.state import (
@@ -29,6 +28,7 @@ from replay.progress import OnProgress
 from replay.rules import RuleBook, compile_rules
 from replay.run.journal import Journal
 from replay.run.store import Run, new_run_folder, open_run, write_dimensions, write_run_manifest
+from replay.run.switches import chosen_execution
 from replay.tape.read import Tape
 from replay.tape.schema import Payoff, PriceKind
 from replay.units import format_time
@@ -84,7 +84,7 @@ def run(
         RulesError: The rules do not fit the tape's markets.
         ConservationError: The books did not close.
     """
-    execution = _execution(liquidations, execution)
+    execution = chosen_execution(liquidations, execution)
     rules_decide = liquidations == "rules"
     anchoring = anchor_equity == "recorded"
     began = time.perf_counter()
@@ -142,25 +142,6 @@ def run(
             memory={"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024},
         )
     return open_run(out)
-
-
-def _execution(liquidations: str, execution: str | None) -> str:
-    if liquidations not in ("recorded", "rules"):
-        raise RunError(f"{liquidations!r} is unknown", key="--liquidations", mend="use recorded or rules")
-    chosen = execution or ("depth" if liquidations == "rules" else "recorded")
-    if (liquidations, chosen) == ("rules", "recorded"):
-        raise RunError(
-            "has no meaning with --liquidations rules: orders that the rules create have no recorded fills",
-            key="--execution recorded",
-            mend="use --execution depth, or leave it out",
-        )
-    if (liquidations, chosen) == ("recorded", "depth"):
-        raise RunError(
-            "with recorded liquidations is not there yet", key="--execution depth", mend="leave it out"
-        )
-    if chosen not in ("recorded", "depth"):
-        raise RunError(f"{chosen!r} is unknown", key="--execution", mend="use recorded or depth")
-    return chosen
 
 
 def _counts(outcome: Outcome) -> dict[str, Any]:

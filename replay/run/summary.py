@@ -20,7 +20,7 @@ _BEARERS = ("fund", "vault", "socialised", "bad_debt")
 """Who pays a shortfall: columns of `liquidations` that add up to it."""
 
 _STATED = {"rules": "of the rules", "tape": "of the tape"}
-"""Kinds of assumptions that rules and tape state themselves; a summary only counts them."""
+"""Kinds of assumptions that rules and tape state themselves; all others are of this run."""
 
 _LISTED = 5
 """Currencies, ledgers or markets named in one line; the tables have all of them."""
@@ -114,8 +114,12 @@ def _moneys(connection: duckdb.DuckDBPyConnection, expression: str, source: str)
 
 
 def _switches(switches: Mapping[str, Any]) -> str:
-    """Return the switches as they would be typed."""
-    chosen = {name: value for name, value in switches.items() if value is not None}
+    """Return the switches as they would be typed, without those that were not given a choice."""
+    chosen = {
+        name: value
+        for name, value in switches.items()
+        if value is not None and (name, value) != ("opening_equity", "unknown")
+    }
     if "until" in chosen:
         chosen["until"] = format_time(int(chosen["until"]))
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
@@ -129,9 +133,7 @@ def _span(manifest: Mapping[str, Any]) -> str:
     kinds = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     steps = manifest["counts"].get("steps")
     within = f" in {_count(steps, 'step')}" if steps else ""
-    return (
-        f"{format_time(first)} to {format_time(last)}: {_count(sum(rows.values()), 'row')} ({kinds}){within}"
-    )
+    return f"{format_time(first)} to {format_time(last)}: {kinds}{within}"
 
 
 def _books(connection: duckdb.DuckDBPyConnection) -> str:
@@ -203,15 +205,28 @@ def _by_the_rules(connection: duckdb.DuckDBPyConnection) -> list[Line]:
 
 
 def _engagements(connection: duckdb.DuckDBPyConnection) -> list[Line]:
+    """Say how often each stage began, and where it was still on at the end.
+
+    `engaged` begins and ends within a step, `start` begins what the next `stop` of its scope and market ends.
+    """
     rows = _ask(
         connection,
-        "SELECT stage, shadow, count(*) AS n, min(ts)::BIGINT AS first FROM raw.engagements "
-        "WHERE state <> 'stop' GROUP BY stage, shadow ORDER BY first, stage, shadow",
+        """
+        WITH scopes AS (
+            SELECT stage, shadow, count(*) FILTER (state <> 'stop') AS begun,
+                   min(ts) FILTER (state <> 'stop') AS first, arg_max(state, seq) = 'start' AS is_on
+            FROM raw.engagements GROUP BY stage, shadow, scope, market
+        )
+        SELECT stage, shadow, sum(begun)::BIGINT AS n, min(first)::BIGINT AS first,
+               count(*) FILTER (is_on) AS still
+        FROM scopes GROUP BY stage, shadow HAVING n > 0 ORDER BY first, stage, shadow
+        """,
     )
     return [
         Line(
             "engaged" if not row["shadow"] else "would engage",
-            f"{row['stage']} {_count(row['n'], 'time')}, first at {format_time(row['first'])}",
+            f"{row['stage']} {_count(row['n'], 'time')}, first at {format_time(row['first'])}"
+            + (f", not stopped in {_count(row['still'], 'place')}" if row["still"] else ""),
         )
         for row in rows
     ]
@@ -264,18 +279,19 @@ def _coverage(coverage: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _assumptions(run: Run) -> list[Line]:
-    """Name what this run had to assume, and count what rules and tape say they assume."""
-    lines, stated = [], dict.fromkeys(_STATED, 0)
-    for sentence in run.manifest["assumptions"]:
-        kind = sentence.partition(": ")[0]
-        if kind in stated:
-            stated[kind] += 1
-        else:
-            lines.append(Line("assumed", sentence))
-    counts = [f"{number} {_STATED[kind]}" for kind, number in stated.items() if number]
+    """Say what the marks are, on which all else rests, and count the assumptions."""
+    marks: list[str] = []
+    counts: dict[str, int] = {}
+    for assumption in run.manifest["assumptions"]:
+        kind, _, sentence = assumption.partition(": ")
+        if kind == "marks":
+            marks.append(sentence)
+        whose = _STATED.get(kind, "of this run")
+        counts[whose] = counts.get(whose, 0) + 1
+    lines = [Line("marks", "; ".join(marks))] if marks else []
     if counts:
-        path = shlex.quote(str(run.path))
-        lines.append(Line("assumed", f'also {" and ".join(counts)}: replay sql {path} "FROM assumptions"'))
+        parts = ", ".join(f"{number} {whose}" for whose, number in counts.items())
+        lines.append(Line("assumed", f"{_count(sum(counts.values()), 'assumption')}: {parts}"))
     return lines
 
 
@@ -294,4 +310,6 @@ def _commands(run: Run, *, judged: bool) -> tuple[str, ...]:
         name = "liquidation-misses" if ruled else "liquidation-audit"
     else:
         name = "engagements" if run.rows("engagements") else "largest-positions"
-    return (f"replay sql {path} --query {name}", f"replay sql {path} --list")
+    ask = f"replay sql {path}"
+    listed = (f'{ask} "FROM assumptions"',) if run.manifest["assumptions"] else ()
+    return (f"{ask} --query {name}", *listed, f"{ask} --list")

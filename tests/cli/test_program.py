@@ -195,3 +195,18 @@ def test_python_m_replay_is_the_same_program():
         [sys.executable, "-m", "replay", "--version"], capture_output=True, text=True, check=True
     )
     assert found.stdout == f"replay {__version__}\n"
+
+
+def test_a_closed_pipe_is_quiet_where_rich_draws():
+    child = subprocess.Popen(
+        [sys.executable, "-m", "replay", "rules", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    child.stderr.close()
+    assert child.wait() == 141

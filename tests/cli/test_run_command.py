@@ -7,12 +7,16 @@ The bankruptcy price is 20,000 - 1,000 / 2 = 19,500.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from replay.cli import cli
+from replay.cli.running import print_summary
 from replay.run.store import open_run
+from replay.run.summary import summarise
 from tests.scenario_tape import scenario_tape
 
 DAY = """
@@ -61,6 +65,42 @@ def test_the_recorded_day_forces_nothing(tape, tmp_path):
     open_run(tmp_path / "run").verify()
 
 
+def test_the_summary_is_not_folded_where_stdout_is_no_terminal(tape, tmp_path):
+    out = tmp_path / ("long" * 30)
+    text = run(tape, out, "--liquidations", "rules").stdout
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert f'replay sql {out} "FROM assumptions"' in text
+    assert sum(line.startswith("  marks ") for line in text.splitlines()) == 1
+    assert len(text.splitlines()) <= 17
+
+
+def test_the_summary_fits_a_terminal_and_commands_stay_whole(tape, tmp_path, capsys):
+    run(tape, tmp_path / ("long" * 30))
+    path = tmp_path / ("long" * 30)
+    print_summary(summarise(open_run(path)), 80)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == [line for line in lines if str(path) in line]
+    assert f"      replay sql {path} --list" in lines
+    assert len(lines) <= 21
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly(tape, tmp_path):
+    command = [sys.executable, "-m", "replay", "run", tape, "--rules", "hyperliquid@2023-02"]
+    child = subprocess.Popen(
+        [*map(str, command), "--out", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.stderr is not None
+    assert child.stderr.read() == ""
+    child.stderr.close()
+    assert child.wait() == 141
+    open_run(tmp_path / "run").verify()
+
+
 def test_the_rules_take_the_pool_over_at_its_bankruptcy_price(tape, tmp_path):
     result = run(tape, tmp_path / "run", "--liquidations", "rules")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -94,7 +134,7 @@ def test_batches_and_threads_do_not_change_the_result(tape, tmp_path):
 def test_rules_with_recorded_execution_have_no_meaning(tape, tmp_path):
     result = run(tape, tmp_path / "run", "--liquidations", "rules", "--execution", "recorded")
     assert result.exit_code == 2
-    assert "has no meaning: the tape holds no fills of orders that the rules make" in result.stderr
+    assert "--execution recorded: has no meaning with --liquidations rules" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -68,13 +68,19 @@ def test_csv_holds_everything_in_full(run):
     assert len(rows) == 7
 
 
-def test_a_table_shortens_addresses_and_fits_the_width(run):
+def test_a_table_shortens_addresses_and_fits_the_width(run, monkeypatch):
     wide = sql(run, "--query", "unexplained-equity").stdout
     assert "0x1111…1111" in wide
     assert LONG not in wide
-    narrow = sql(run, "--query", "unexplained-equity", env={"COLUMNS": "60"}).stdout
-    assert max(map(len, narrow.splitlines())) <= 60
-    assert "recorded_equity" in narrow
+    names = wide.splitlines()[0].split()
+    assert sql(run, "--query", "unexplained-equity", env={"COLUMNS": "60"}).stdout == wide
+    monkeypatch.setattr("replay.cli.output._width", lambda: 60)
+    narrow = sql(run, "--query", "unexplained-equity")
+    assert max(map(len, narrow.stdout.splitlines())) <= 60
+    left_out = narrow.stderr.partition(": ")[2].partition(";")[0].split(", ")
+    assert left_out == names[-len(left_out) :]
+    assert narrow.stderr.startswith(f"+{len(left_out)} columns do not fit: ")
+    assert "--format json" in narrow.stderr
 
 
 def test_a_long_table_is_cut_and_says_so(run):
@@ -214,6 +220,17 @@ sql.connect = telling
 from replay.cli import main
 main()
 """
+
+
+def test_a_damaged_run_is_named_before_it_is_asked(tmp_path):
+    damaged = make_run(tmp_path / "run")
+    file = damaged.file("audit")
+    content = bytearray(file.read_bytes())
+    content[60] ^= 0xFF
+    file.write_bytes(content)
+    result = sql(damaged, "SELECT 1 AS a")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {file}: was changed: its SHA-256 is not that of run.json\n")
 
 
 def test_a_run_that_is_none(tmp_path):

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from replay.cli.tables import format_table
+from replay.cli.tables import format_table, shorten_addresses
 
 ADDRESS = "0x677d831aef5328190852e24f13c46cac05f984e7"
 
 
 def lines(names, columns, width=None):
-    return format_table(names, columns, width).splitlines()
+    return format_table(names, columns, width).text.splitlines()
 
 
 def test_numbers_are_aligned_with_as_many_decimals_as_the_column_needs():
@@ -26,17 +26,38 @@ def test_numbers_are_aligned_with_as_many_decimals_as_the_column_needs():
     [
         ([2.956494], "2.95649"),
         ([0.0452], "0.0452"),
-        ([356.80015], "356.800"),
+        ([356.80015], "356.8"),
         ([1234567.891], "1,234,567.89"),
+        ([196_356.48], "196,356.48"),
+        ([-0.4316], "-0.4316"),
+        ([2 / 3], "0.6667"),
+        ([0.000123456], "0.0001235"),
         ([1e-9, 5.5], "1.0e-09"),
         ([-0.0], "0"),
         ([None, 1.25], "-"),
         ([True], "yes"),
-        ([0.1 + 0.2], "0.300000"),
+        ([0.1 + 0.2], "0.3"),
     ],
 )
 def test_one_number(values, shown):
     assert lines(["x"], [values])[2].strip() == shown
+
+
+def test_the_smallest_number_of_a_column_keeps_its_digits():
+    assert [line.strip() for line in lines(["size"], [[-9653.0, -0.4316, 1.12854, 0.0]])[2:]] == [
+        "-9,653.00000",
+        "-0.43160",
+        "1.12854",
+        "0.00000",
+    ]
+
+
+def test_a_column_of_amounts_does_not_get_longer_than_ten_digits():
+    assert lines(["cash"], [[28_188.5, 0.00012345]])[2:] == ["28,188.50000", "     0.00012"]
+
+
+def test_quotients_show_fewer_digits():
+    assert lines(["ratio"], [[1 / 3, 200 / 7]])[2:] == [" 0.3333", "28.5714"]
 
 
 def test_only_addresses_are_shortened():
@@ -70,8 +91,48 @@ def test_long_texts_are_folded_to_fit():
     ]
 
 
+WIDE = [f"column_{i}" for i in range(20)]
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_a_table_too_wide_becomes_records_with_nothing_lost(width):
+def test_of_a_table_too_wide_the_leading_columns_are_shown(width):
+    layout = format_table(WIDE, [[1000, 2000, 3000]] * 20, width)
+    text = layout.text.splitlines()
+    count = (width + 2) // (len("column") + 2)
+    assert layout.left_out == tuple(WIDE[count:])
+    assert text[0].split() == ["column"] * min(count, 20)
+    assert all(cell_len(line) <= width for line in text)
+    assert len(text) == 2 + 1 + 3
+
+
+def test_without_a_width_nothing_is_left_out():
+    layout = format_table(WIDE, [[1000, 2000, 3000]] * 20, None)
+    assert layout.left_out == ()
+    assert layout.text.split()[:20] == WIDE
+
+
+def test_addresses_are_shortened_further_where_a_column_more_fits():
+    columns = [[ADDRESS] * 3, [1234567] * 3, [7] * 3]
+    layout = format_table(["account", "number", "last"], columns, 24)
+    assert layout.left_out == ()
+    assert layout.text.splitlines()[2] == "0x677d…  1,234,567     7"
+    assert format_table(["account", "number", "last"], columns, 20).text.splitlines()[2] == (
+        "0x677d…  1,234,567"
+    )
+
+
+def test_a_word_longer_than_its_column_is_broken():
+    text = lines(["n", "cause"], [[1], ["a word of " + "x" * 40]], 24)
+    assert all(cell_len(line) <= 24 for line in text)
+    assert "".join(text).count("x") == 40
+
+
+def test_addresses_in_sentences_are_shortened():
+    assert shorten_addresses(f"breaks for {ADDRESS}, first") == "breaks for 0x677d…84e7, first"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_two_rows_too_wide_become_records_with_nothing_lost(width):
     names = [f"column_{i}" for i in range(20)]
     columns = [[1000 + i, 2000 + i] for i in range(20)]
     text = lines(names, columns, width)

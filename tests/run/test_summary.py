@@ -21,12 +21,11 @@ def test_a_recorded_run_in_short(folder):
     assert summary.title == "tape under hyperliquid@2023-02"
     assert facts(summary) == {
         "switches": "--liquidations recorded --execution recorded",
-        "replayed": "2023-02-28T21:10:23Z to 2023-02-28T21:10:24Z: "
-        "20,003 rows (3 transfers, 20,000 fills) in 12 steps",
+        "replayed": "2023-02-28T21:10:23Z to 2023-02-28T21:10:24Z: 3 transfers, 20,000 fills in 12 steps",
         "books": "2 accounts, 2 pools, 3 positions open at the end",
         "forced": "5 recorded liquidations: 2 healthy, 2 unmatched, 1 agrees",
         "would engage": "takeover 1 time, first at 2023-02-28T21:10:23Z",
-        "engaged": "adl 1 time, first at 2023-02-28T21:10:23.000000001Z",
+        "engaged": "adl 1 time, first at 2023-02-28T21:10:23.000000001Z, not stopped in 1 place",
         "conserved": "sizes sum to 0 in 3 markets; cash - cost = external flow in 2 ledgers, to the atom: "
         "100 USDC, 0.00000005 BTC",
         "breaks": "1 start position that earlier fills do not explain",
@@ -35,19 +34,21 @@ def test_a_recorded_run_in_short(folder):
 
 
 def test_the_small_print_begins_with_coverage(folder):
-    run = make_run(folder / "small print", assumptions=["rules: a", "rules: b", "tape: c", "marks: d", "e"])
+    run = make_run(
+        folder / "small print", assumptions=["rules: a", "rules: b", "tape: c", "marks: d", "e", "marks: f"]
+    )
     first, *rest = summarise(run).small_print
     assert (first.label, first.text) == (
         "coverage",
         "known equity: 2 pools, 100.0 % of open USDC notional; "
         "unknown equity: 1 pool, 100.0 % of open BTC notional",
     )
-    assert [line.text for line in rest] == [
-        "marks: d",
-        "e",
-        f"also 2 of the rules and 1 of the tape: replay sql '{run.path}' \"FROM assumptions\"",
-        "1.2 s, 200 MiB at the most",
+    assert [(line.label, line.text) for line in rest] == [
+        ("marks", "d; f"),
+        ("assumed", "6 assumptions: 2 of the rules, 1 of the tape, 3 of this run"),
+        ("effort", "1.2 s, 200 MiB at the most"),
     ]
+    assert f"replay sql '{run.path}' \"FROM assumptions\"" in summarise(run).commands
 
 
 def test_a_run_by_the_rules_in_short(folder):
@@ -78,6 +79,30 @@ def test_a_run_by_the_rules_in_short(folder):
     assert found["waterfall"] == (
         "3 positions taken over, 1 position with a part nobody took, surplus 3.00 USDC, "
         "shortfall 1.00 USDC (vault 0.2500 USDC, bad debt 0.7500 USDC)"
+    )
+
+
+def test_a_stage_counts_when_it_begins_and_tells_where_it_is_still_on(folder):
+    """ETH starts, stops and starts again; BTCUSD starts and stops; xyz:GOLD only stops."""
+    states = [(0, "start"), (1, "start"), (0, "stop"), (0, "start"), (1, "stop"), (2, "stop")]
+    rows = [
+        {
+            "ts": START + second * 10**9,
+            "scope": "@vault:hlp",
+            "market": market,
+            "ledger": 0,
+            "stage": "adl",
+            "state": state,
+            "reason": "",
+            "measured": 0,
+            "threshold": 0,
+            "shadow": 0,
+        }
+        for second, (market, state) in enumerate(states)
+    ]
+    run = make_run(folder / "stages", tables={"engagements": rows})
+    assert facts(summarise(run))["engaged"] == (
+        "adl 3 times, first at 2023-02-28T21:10:23Z, not stopped in 1 place"
     )
 
 

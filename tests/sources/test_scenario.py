@@ -488,7 +488,7 @@ def test_a_file_that_is_no_scenario_is_refused(tmp_path: Path, content: bytes, p
 def test_a_number_too_fine_for_the_cells_of_its_market_names_the_file(tmp_path: Path) -> None:
     text = HEAD + TRADE + TRADE.replace("qty = 1", "qty = 1e-18").replace("price", "taker = 'buyer'\nprice")
     error = refused(tmp_path, text.replace("qty = 1\n", "qty = 100\n"))
-    assert error.key == "qty"
+    assert error.key == "fills.qty of market BTC"
     assert "does not fit" in error.problem
 
 
