@@ -525,8 +525,13 @@ class Cascade:
     def _piece_values(
         self, market: int, is_long: bool, orders: list[Losing], loser: Array, pieces: Array, rule: Adl
     ) -> Array:
-        """Return the signed value of the part of the loser that each piece closes."""
+        """Return the signed value of the part of the loser that each piece closes.
+
+        No price is below zero: where a bankruptcy value has the other sign, because the position's share of
+        the pool's deficit is larger than its notional, it is closed for nothing and the rest is bad debt.
+        """
         record = self._state.arrays.markets[market]
+        is_positive = is_long != bool(record["inverse"])
         mark = int(record["previous_mark"] if rule.price == "previous_mark" else record["mark"])
         sign = 1 if is_long else -1
         values = np.zeros(len(pieces), np.int64)
@@ -537,6 +542,7 @@ class Cascade:
             if whole is None:
                 values[i] = value_of(self._state, market, sign * piece, mark, at_mark=True)
                 continue
+            whole = max(whole, 0) if is_positive else min(whole, 0)
             closed[index] += piece
             if closed[index] == orders[index].quantity:
                 values[i] = whole - given[index]

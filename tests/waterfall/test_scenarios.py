@@ -515,3 +515,29 @@ def test_an_account_that_closes_by_itself_below_zero_leaves_bad_debt(tmp_path: P
     assert day.rows("SELECT account, kind, amount FROM shared_losses") == [("long", "bad_debt", 7)]
     assert (day.cash("long"), day.cash("@bad_debt")) == (0, -7)
     assert day.rows(MONEY) == [("long", 0, 7, 0, 0, 7)]
+
+
+def test_no_bankruptcy_price_is_below_zero(tmp_path: Path) -> None:
+    """1 BTC from 100,000 and 10 ETH short from 100, with 10,000; at 50,000 the equity is -40,000.
+
+    Maintenance is 250 and 10, so the ETH bear 10/260 of it: -1,538.46 on a notional of 1,000. The fund is empty,
+    all goes to winners: the BTC at 88,461.54, the ETH for nothing, which leaves 538.46 unpaid.
+    """
+    day = replayed(
+        tmp_path,
+        MARKETS
+        + account("torn", 10_000, ("BTC", 1, 100_000), ("ETH", -10, 100))
+        + account("short", 200_000, ("BTC", -1, 150_000))
+        + account("long", 200_000, ("ETH", 10, 90))
+        + fund("@fund:insurance", 0)
+        + marks("BTC", ("+0s", 100_000), ("+1s", 50_000))
+        + marks("ETH", ("+0s", 100)),
+        BYBIT,
+    )
+    assert day.rows("SELECT market, winner, quantity, value FROM adl_fills ORDER BY seq") == [
+        ("BTC", "short", 1, D("88461.53846154")),
+        ("ETH", "long", 10, 0),
+    ]
+    gap = 10_000 + D("88461.53846154") - 100_000 + 1_000
+    assert day.rows("SELECT account, amount FROM shared_losses") == [("torn", -gap)]
+    assert (day.cash("torn"), day.cash("long")) == (0, 200_000 - 900)
