@@ -520,8 +520,8 @@ def test_an_account_that_closes_by_itself_below_zero_leaves_bad_debt(tmp_path: P
 def test_no_bankruptcy_price_is_below_zero(tmp_path: Path) -> None:
     """1 BTC from 100,000 and 10 ETH short from 100, with 10,000; at 50,000 the equity is -40,000.
 
-    Maintenance is 250 and 10, so the ETH bear 10/260 of it: -1,538.46 on a notional of 1,000. The fund is empty,
-    all goes to winners: the BTC at 88,461.54, the ETH for nothing, which leaves 538.46 unpaid.
+    Maintenance is 250 and 10, so the ETH bear 10/260 of it: -1,538.46 on a notional of 1,000. The fund is
+    empty, all goes to winners: the BTC at 88,461.54, the ETH for nothing, which leaves 538.46 unpaid.
     """
     day = replayed(
         tmp_path,
