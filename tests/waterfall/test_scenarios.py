@@ -541,3 +541,26 @@ def test_no_bankruptcy_price_is_below_zero(tmp_path: Path) -> None:
     gap = 10_000 + D("88461.53846154") - 100_000 + 1_000
     assert day.rows("SELECT account, amount FROM shared_losses") == [("torn", -gap)]
     assert (day.cash("torn"), day.cash("long")) == (0, 200_000 - 900)
+
+
+def test_eleven_thousand_of_each_in_one_step(tmp_path: Path) -> None:
+    """What 2025-10-10 shows: in one timestamp first all liquidations, then all deleveragings.
+
+    11,000 longs with 5 of 18 needed go to the vault for 895 each and leave it 5; 11,000 with -20 are closed
+    at the mark before against as many shorts. Those rank by equity: the poorer, the higher the leverage.
+    """
+    count = 11_000
+    accounts = [account(f"gone{i}", 80, ("ETH", 10, 100)) for i in range(count)]
+    accounts += [account(f"deep{i}", 105, ("ETH", 10, 100)) for i in range(count)]
+    accounts += [account(f"short{i}", 1_000 + i, ("ETH", -10, 100)) for i in range(count)]
+    path = marks("ETH", ("+0s", 100), ("+1s", 90))
+    day = replayed(tmp_path, MARKETS + "".join(accounts) + fund("@vault:liquidator", 0) + path, HYPERLIQUID)
+    assert day.rows("SELECT stage, quantity FROM engagements ORDER BY seq") == [
+        ("takeover", 10 * count),
+        ("adl", 10 * count),
+    ]
+    assert day.rows("SELECT count(*), count(DISTINCT ts) FROM adl_fills") == [(count, 1)]
+    assert day.rows("SELECT count(*), count(DISTINCT ts) FROM forced_orders") == [(count, 1)]
+    order = day.rows("SELECT winner FROM adl_fills ORDER BY seq")
+    assert order == [(f"short{i}",) for i in range(count)]
+    assert day.one("SELECT balance FROM absorber_ledger WHERE kind = 'takeover'") == 5 * count
