@@ -27,7 +27,15 @@ else:
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_SOURCES = ("kernels.py", "exact.py", "units.py", "tape/schema.py", "tape/read.py", "loop/*.py")
+_SOURCES = (
+    "kernels.py",
+    "exact.py",
+    "units.py",
+    "tape/schema.py",
+    "tape/read.py",
+    "sources/_numbers.py",
+    "loop/*.py",
+)
 
 
 @cache

@@ -108,6 +108,7 @@ def run(
     from replay.cli.progress import progress
     from replay.errors import RunError
     from replay.folders import check_free
+    from replay.kernels import is_compiled
     from replay.rules import load_rules
     from replay.run.execute import run as make_run
     from replay.run.summary import summarise
@@ -116,6 +117,8 @@ def run(
     check_free(out, force=force, error=RunError)
     opened = open_tape(tape)
     book = load_rules(rules_name, on=_first_day(opened), overrides=overrides)
+    if not is_compiled():
+        click.echo("compiling the kernels of this version, once; this takes about half a minute", err=True)
     with progress("replaying") as on_progress:
         made = make_run(
             opened,
