@@ -398,7 +398,10 @@ class Cascade:
             return []
         size = self.absorber.size(market)
         mark = int(self._state.arrays.markets[market]["mark"])
-        value = value_of(self._state, market, size, mark, at_mark=True) + beyond
+        at_mark = value_of(self._state, market, size, mark, at_mark=True)
+        # Winners make good what the inventory lost, never what others lost before it: at most its cost.
+        cost = int(self._state.positions[self.absorber.position(market)]["cost"])
+        value = max(at_mark, min(at_mark + beyond, cost))
         return [self._absorber_losing(market, value)]
 
     def _share_of_deficit(self, market: int, ledger: int) -> int:
