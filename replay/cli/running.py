@@ -117,7 +117,7 @@ def run(
     check_free(out, force=force, error=RunError)
     opened = open_tape(tape)
     book = load_rules(rules_name, on=_first_day(opened), overrides=overrides)
-    if not is_compiled():
+    if sys.stderr.isatty() and not is_compiled():
         click.echo("compiling the kernels of this version, once; this takes about half a minute", err=True)
     with progress("replaying") as on_progress:
         made = make_run(
