@@ -1,4 +1,4 @@
-"""One step of forced closing: rungs of the ladder, the absorber, auto-deleveraging, bad debt, and their rows.
+"""One step of forced closing: rungs of the ladder, the absorber, what goes to auto-deleveraging, bad debt.
 
 Within a step all book orders of all pools come first, then all takeovers, then all ADL, whatever the order
 of the pools; quantities and money of each liquidation are accounted for in its episode.
@@ -6,68 +6,36 @@ of the pools; quantities and money of each liquidation are accounted for in its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.loop.absorbers import AbsorberBook
-from replay.loop.adl import SCORES, Ranking, book_pairs, pair_queue, rank_winners
 from replay.loop.books import value_of
+from replay.loop.deleverage import Deleveraging, Losing
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.episodes import Episodes, Leg
 from replay.loop.ledger import book_forced, move_cash
-from replay.loop.margin import is_valued, valuation
+from replay.loop.rows import CascadeRows, Sink, append_rows
 from replay.loop.state import ATTENDING, MARKS_MOVED, State
 from replay.loop.watch import soil, wait_for_marks
 from replay.loop.waterfall import (
     ForcedBatch,
     fees_of,
     forced_batch,
+    part_of_value,
     pool_states,
     send_to_book,
+    signed_like,
     surplus_over_bankruptcy,
     value_of_sizes,
 )
-from replay.rules.plan import Adl, BookOrder, Plan, Takeover
+from replay.rules.plan import BookOrder, Plan, Takeover
 from replay.tape.schema import Side
 
 Array = npt.NDArray[Any]
-
-
-class Sink(Protocol):
-    """Where the loop writes rows of run tables, in units of the tape."""
-
-    def append(self, table: str, columns: Mapping[str, Any]) -> None:
-        """Append rows by column."""
-
-
-def append_rows(sink: Sink, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows that are given one by one; a column missing in a row is unknown."""
-    if rows:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        sink.append(table, {name: [row.get(name) for row in rows] for name in names})
-
-
-@dataclass(slots=True)
-class Losing:
-    """A position, or part of one, that goes to auto-deleveraging.
-
-    ``value`` is the signed contract value of the whole quantity at which it is closed, or None for the price
-    of the rules. ``origin`` says where it comes from: the pool's own ladder, or an absorber.
-    """
-
-    position: int
-    pool: int
-    market: int
-    quantity: int
-    value: int | None
-    origin: str
-    equity: int
-    episode: int
 
 
 class Cascade:
@@ -87,11 +55,17 @@ class Cascade:
         self.episodes = Episodes(state)
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
         self.absorber = None if plan.absorber is None else AbsorberBook(state, plan.absorber, start_ts)
+        self._rows = CascadeRows(state, sink, self.episodes, self.absorber)
+        self._deleveraging = (
+            None
+            if plan.adl is None
+            else Deleveraging(state, plan.adl, sink, self._rows, self.episodes, self.absorber)
+        )
         self._is_vault = plan.absorber is not None and plan.absorber.account.startswith("@vault")
         distinct = sorted({Fraction(*rung.level) for rung in plan.ladder})
         self._levels = [distinct.index(Fraction(*rung.level)) for rung in plan.ladder]
         if self.absorber is not None:
-            self._write_opening(start_ts)
+            self._rows.opening(start_ts)
 
     def step(self, ts: int, breaches: Array, recorded: Array) -> None:
         """Run one step.
@@ -116,8 +90,8 @@ class Cascade:
             state.arrays.pools["liquidated_ts"][breaches] = ts
             losing = self._ladder(ts, breaches)
         losing += self._absorber_step(ts)
-        if losing and self._plan.adl is not None:
-            self._deleverage(ts, losing, self._plan.adl)
+        if losing and self._deleveraging is not None:
+            self._deleveraging.close(ts, losing)
         self._pay_bad_debt(ts, breaches)
         wait_for_marks(state.arrays, np.array(sorted({*in_breach, *self.episodes.open}), np.int64))
         _, _, still_open = pool_states(state, breaches)
@@ -224,10 +198,10 @@ class Cascade:
             leg.book += int(fills.filled[i])
             leg.left = int(fills.asked[i] - fills.filled[i])
         sent = fills.asked > 0
-        self._write_orders(
+        self._rows.orders(
             batch, rung.action, fills.asked, fills.limit, signed, fills.value, fills.reason, sent
         )
-        self._engage(batch, rung.action, "@book", fills.filled, sent, "forced orders sent to the book")
+        self._rows.engaged(batch, rung.action, "@book", fills.filled, sent, "forced orders sent to the book")
 
     def _give_surplus(self, batch: ForcedBatch, amounts: Array) -> None:
         """Move what fills were better than bankruptcy to the absorber."""
@@ -238,7 +212,7 @@ class Cascade:
         for i in np.flatnonzero(amounts):
             self.absorber.book(int(batch.market[i]), int(amounts[i]))
             self.episodes.open[int(batch.pool[i])].legs[int(batch.position[i])].surplus += int(amounts[i])
-        self._write_movements(batch.ts, "surplus", batch.market, amounts)
+        self._rows.movements(batch.ts, "surplus", batch.market, amounts)
 
     def _take_over(self, batch: ForcedBatch, rung: Takeover) -> list[Losing]:
         """Hand positions to the absorber as far as its capacity goes; the rest goes to ADL at bankruptcy."""
@@ -265,7 +239,7 @@ class Cascade:
                 room[market] = left - loss
         value = np.array(
             [
-                _part(int(v), int(q), abs(int(n)))
+                part_of_value(int(v), int(q), abs(int(n)))
                 for v, q, n in zip(batch.bankruptcy_value, absorbed, batch.size, strict=True)
             ],
             np.int64,
@@ -293,9 +267,9 @@ class Cascade:
         ]
         everything = np.ones(rows, bool)
         none = np.full(rows, NO_LIMIT, np.int64)
-        self._write_orders(batch, rung.action, np.abs(batch.size), none, signed, -value, reason, everything)
-        self._write_movements(batch.ts, rung.action, batch.market, taken_gain)
-        self._engage(
+        self._rows.orders(batch, rung.action, np.abs(batch.size), none, signed, -value, reason, everything)
+        self._rows.movements(batch.ts, rung.action, batch.market, taken_gain)
+        self._rows.engaged(
             batch, rung.action, self.absorber.rule.account, absorbed, everything, "equity below maintenance"
         )
         return losing
@@ -318,27 +292,7 @@ class Cascade:
             return
         verdict = self.absorber.judge(market, ts)
         if verdict is not None:
-            ledger = self._state.markets[market].ledger
-            append_rows(
-                self._sink,
-                "engagements",
-                [
-                    {
-                        "ts": ts,
-                        "scope": self.absorber.rule.account,
-                        "market": market,
-                        "ledger": ledger,
-                        "stage": "adl",
-                        "state": "start" if verdict.active else "stop",
-                        "reason": verdict.reason,
-                        "measured": verdict.measured,
-                        "threshold": verdict.threshold,
-                        "fund_balance": self.absorber.balance(ledger),
-                        "quantity": None,
-                        "shadow": 0,
-                    }
-                ],
-            )
+            self._rows.verdict(ts, market, verdict)
 
     def _absorber_step(self, ts: int) -> list[Losing]:
         """Work out inventory, judge the triggers, and return what of the absorber's goes to ADL."""
@@ -373,7 +327,7 @@ class Cascade:
             inverse = bool(state.arrays.markets[market]["inverse"])
             value = -int(magnitude[0]) if (size > 0) != inverse else int(magnitude[0])
             mark = int(state.arrays.markets[market]["mark"])
-            closed = value_of(state, market, _signed(quantity, size), mark, at_mark=True)
+            closed = value_of(state, market, signed_like(quantity, size), mark, at_mark=True)
             position = self.absorber.position(market)
             book = int(state.arrays.markets[market]["book"])
             book_forced(
@@ -384,7 +338,7 @@ class Cascade:
                 np.array([book]),
             )
             self.absorber.book(market, -value)
-            self._write_movements(ts, "work out", np.array([market]), np.array([-value - closed]))
+            self._rows.movements(ts, "work out", np.array([market]), np.array([-value - closed]))
 
     def _beyond_the_line(self, market: int, ts: int) -> list[Losing]:
         """Return the inventory of a market beyond its line, at the price that holds the line."""
@@ -465,183 +419,7 @@ class Cascade:
         equity = self.absorber.balance(self._state.markets[market].ledger)
         return Losing(position, pool, market, abs(size), value, account, equity, -1)
 
-    # --- auto-deleveraging ---------------------------------------------------------------------------
-
-    def _deleverage(self, ts: int, losing: list[Losing], rule: Adl) -> None:
-        """Close losers against the ranked winners of their market, one ranking per market and side."""
-        losing.sort(key=lambda order: (order.episode < 0, order.pool, order.position))
-        sizes = self._state.positions["size"][[order.position for order in losing]].tolist()
-        sides: dict[tuple[int, bool], list[Losing]] = {}
-        for order, size in zip(losing, sizes, strict=True):
-            sides.setdefault((order.market, size < 0), []).append(order)
-        for market, is_short in sorted(sides):
-            self._close_side(ts, market, not is_short, sides[market, is_short], rule)
-
-    def _close_side(self, ts: int, market: int, is_long: bool, orders: list[Losing], rule: Adl) -> None:
-        state = self._state
-        arrays = state.arrays
-        ranking = rank_winners(
-            state, market, losers_are_long=is_long, score=SCORES[rule.score], lights=rule.lights
-        )
-        quantities = np.array([order.quantity for order in orders], np.int64)
-        loser, winner, pieces = pair_queue(quantities, ranking.size)
-        values = self._piece_values(market, is_long, orders, loser, pieces, rule)
-        loser_slots = np.array([order.position for order in orders], np.int64)[loser]
-        winner_slots = ranking.position[winner]
-        before = _Sides(state, loser_slots, winner_slots)
-        loser_fees, winner_fees = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
-        book_pairs(
-            arrays,
-            loser_slots,
-            winner_slots,
-            pieces,
-            np.abs(values),
-            rule.loser_fee_rate,
-            rule.winner_fee_rate,
-            loser_fees,
-            winner_fees,
-        )
-        after = _Sides(state, loser_slots, winner_slots)
-        for index, piece, value in zip(loser.tolist(), pieces.tolist(), values.tolist(), strict=True):
-            order = orders[index]
-            if order.episode >= 0:
-                leg = self.episodes.open[order.pool].legs[order.position]
-                leg.adl += piece
-                leg.left -= piece
-            elif self.absorber is not None:
-                self.absorber.book(market, value)
-        self._write_adl(
-            ts,
-            market,
-            orders,
-            loser,
-            winner,
-            pieces,
-            values,
-            ranking,
-            before,
-            after,
-            loser_fees,
-            winner_fees,
-        )
-
-    def _piece_values(
-        self, market: int, is_long: bool, orders: list[Losing], loser: Array, pieces: Array, rule: Adl
-    ) -> Array:
-        """Return the signed value of the part of the loser that each piece closes.
-
-        No price is below zero: where a bankruptcy value has the other sign, because the position's share of
-        the pool's deficit is larger than its notional, it is closed for nothing and the rest is bad debt.
-        """
-        record = self._state.arrays.markets[market]
-        is_positive = is_long != bool(record["inverse"])
-        mark = int(record["previous_mark"] if rule.price == "previous_mark" else record["mark"])
-        sign = 1 if is_long else -1
-        values = np.zeros(len(pieces), np.int64)
-        given = [0] * len(orders)
-        closed = [0] * len(orders)
-        for i, (index, piece) in enumerate(zip(loser.tolist(), pieces.tolist(), strict=True)):
-            whole = orders[index].value
-            if whole is None:
-                values[i] = value_of(self._state, market, sign * piece, mark, at_mark=True)
-                continue
-            whole = max(whole, 0) if is_positive else min(whole, 0)
-            closed[index] += piece
-            if closed[index] == orders[index].quantity:
-                values[i] = whole - given[index]
-            else:
-                values[i] = _part(whole, piece, orders[index].quantity)
-            given[index] += int(values[i])
-        return values
-
-    def _write_adl(
-        self,
-        ts: int,
-        market: int,
-        orders: list[Losing],
-        loser: Array,
-        winner: Array,
-        pieces: Array,
-        values: Array,
-        ranking: Ranking,
-        before: _Sides,
-        after: _Sides,
-        loser_fees: Array,
-        winner_fees: Array,
-    ) -> None:
-        state = self._state
-        info = state.markets[market]
-        rows = [
-            {
-                "ts": ts,
-                "liquidation": orders[index].episode if orders[index].episode >= 0 else None,
-                "loser": int(state.pools[orders[index].pool]["account"]),
-                "winner": int(state.pools[ranking.pool[rank]]["account"]),
-                "market": market,
-                "ledger": info.ledger,
-                "origin": orders[index].origin,
-                "rank": rank + 1,
-                "candidates": len(ranking.position),
-                "score": float(ranking.score[rank]),
-                "lights": int(ranking.lights[rank]),
-                "quantity": int(pieces[i]),
-                "value": int(values[i]),
-                "mark": int(state.arrays.markets[market]["mark"]),
-                "realised": int(after.winner_cash[i] - before.winner_cash[i]),
-                "loser_fee": int(loser_fees[i]),
-                "winner_fee": int(winner_fees[i]),
-                "loser_size_before": int(before.loser_size[i]),
-                "loser_size_after": int(after.loser_size[i]),
-                "winner_size_before": int(before.winner_size[i]),
-                "winner_size_after": int(after.winner_size[i]),
-                "loser_equity_before": int(before.loser_equity[i]),
-                "loser_equity_after": int(after.loser_equity[i]),
-                "winner_equity_before": int(before.winner_equity[i]),
-                "winner_equity_after": int(after.winner_equity[i]),
-                "winner_notional_before": int(before.winner_notional[i]),
-            }
-            for i, (index, rank) in enumerate(zip(loser.tolist(), winner.tolist(), strict=True))
-        ]
-        append_rows(self._sink, "adl_fills", rows)
-        needed = sum(order.quantity for order in orders)
-        scope = self.absorber.rule.account if self.absorber is not None else "@book"
-        append_rows(
-            self._sink,
-            "engagements",
-            [
-                {
-                    "ts": ts,
-                    "scope": scope,
-                    "market": market,
-                    "ledger": info.ledger,
-                    "stage": "adl",
-                    "state": "engaged",
-                    "reason": f"no stage before could close them: {len(orders)} orders",
-                    "measured": sum(order.equity for order in orders),
-                    "threshold": 0,
-                    "fund_balance": None if self.absorber is None else self.absorber.balance(info.ledger),
-                    "quantity": needed,
-                    "shadow": 0,
-                }
-            ],
-        )
-        if self.absorber is not None:
-            own = [i for i, index in enumerate(loser.tolist()) if orders[index].episode < 0]
-            if own:
-                worth = sum(
-                    value_of(
-                        state,
-                        market,
-                        _signed(int(pieces[i]), int(before.loser_size[i])),
-                        int(state.arrays.markets[market]["mark"]),
-                        at_mark=True,
-                    )
-                    for i in own
-                )
-                gained = sum(int(values[i]) for i in own) - worth
-                self._write_movements(ts, "deleveraged", np.array([market]), np.array([gained]))
-
-    # --- bad debt, rows ------------------------------------------------------------------------------
+    # --- bad debt ------------------------------------------------------------------------------
 
     def _pay_bad_debt(self, ts: int, pools: Array) -> None:
         """Bring flat pools with negative cash to zero; what nobody paid is booked against @bad_debt.
@@ -670,135 +448,3 @@ class Cascade:
                 }
             )
         append_rows(self._sink, "shared_losses", rows)
-
-    def _write_orders(
-        self,
-        batch: ForcedBatch,
-        stage: str,
-        asked: Array,
-        limit: Array,
-        signed: Array,
-        value: Array,
-        reason: Sequence[str],
-        sent: Array,
-    ) -> None:
-        rows = np.flatnonzero(sent)
-        if len(rows) == 0:
-            return
-        import pyarrow as pa
-
-        pools = self._state.pools[batch.pool[rows]]
-        self._sink.append(
-            "forced_orders",
-            {
-                "ts": np.full(len(rows), batch.ts),
-                "liquidation": [self.episodes.open[int(pool)].id for pool in batch.pool[rows]],
-                "stage": [stage] * len(rows),
-                "account": pools["account"],
-                "market": batch.market[rows],
-                "asked": np.where(batch.size[rows] > 0, -asked[rows], asked[rows]),
-                "limit_price": pa.array(limit[rows], mask=limit[rows] == NO_LIMIT),
-                "filled": signed[rows],
-                "value": value[rows],
-                "mark": batch.mark[rows],
-                "reason": [reason[i] for i in rows.tolist()],
-            },
-        )
-
-    def _write_movements(self, ts: int, kind: str, markets: Array, amounts: Array) -> None:
-        """Write what movements brought or cost the absorber at the mark, one row per market."""
-        assert self.absorber is not None
-        rows = []
-        for market in np.unique(markets):
-            amount = sum(amounts[markets == market].tolist())
-            ledger = self._state.markets[int(market)].ledger
-            rows.append(
-                {
-                    "ts": ts,
-                    "account": self._state.account(self.absorber.rule.account),
-                    "ledger": ledger,
-                    "market": int(market),
-                    "kind": kind,
-                    "amount": amount,
-                    "balance": self.absorber.balance(ledger),
-                    "inventory": self.absorber.size(int(market)),
-                }
-            )
-        append_rows(self._sink, "absorber_ledger", rows)
-
-    def _write_opening(self, ts: int) -> None:
-        assert self.absorber is not None
-        rows = []
-        for ledger in self.absorber.ledgers():
-            balance = self.absorber.balance(ledger)
-            rows.append(
-                {
-                    "ts": ts,
-                    "account": self._state.account(self.absorber.rule.account),
-                    "ledger": ledger,
-                    "market": None,
-                    "kind": "opening",
-                    "amount": balance,
-                    "balance": balance,
-                    "inventory": None,
-                }
-            )
-        append_rows(self._sink, "absorber_ledger", rows)
-
-    def _engage(
-        self, batch: ForcedBatch, stage: str, scope: str, quantity: Array, acted: Array, reason: str
-    ) -> None:
-        """Write that a stage acted in this step, one row per market."""
-        rows = []
-        for market in np.unique(batch.market[acted]):
-            mine = np.flatnonzero((batch.market == market) & acted)
-            ledger = self._state.markets[int(market)].ledger
-            count = len(mine)
-            balance = None
-            if self.absorber is not None and scope == self.absorber.rule.account:
-                balance = self.absorber.balance(ledger)
-            rows.append(
-                {
-                    "ts": batch.ts,
-                    "scope": scope,
-                    "market": int(market),
-                    "ledger": ledger,
-                    "stage": stage,
-                    "state": "engaged",
-                    "reason": f"{reason}: {count} pool{'s' if count > 1 else ''}",
-                    "measured": sum(batch.equity[mine].tolist()),
-                    "threshold": sum(batch.maintenance[mine].tolist()),
-                    "fund_balance": balance,
-                    "quantity": sum(quantity[mine].tolist()),
-                    "shadow": 0,
-                }
-            )
-        append_rows(self._sink, "engagements", rows)
-
-
-class _Sides:
-    """Sizes, equities and cash of both sides of ADL pieces at one moment."""
-
-    def __init__(self, state: State, losers: Array, winners: Array) -> None:
-        positions = state.positions
-        self.loser_size = positions["size"][losers].copy()
-        self.winner_size = positions["size"][winners].copy()
-        loser_pools, winner_pools = positions["pool"][losers], positions["pool"][winners]
-        self.winner_cash = state.pools["cash"][winner_pools].copy()
-        values = {
-            int(pool): valuation(state.arrays, int(pool)) if is_valued(state.arrays, int(pool)) else (0, 0, 0)
-            for pool in np.unique(np.concatenate((loser_pools, winner_pools)))
-        }
-        self.loser_equity = [values[int(pool)][0] for pool in loser_pools]
-        self.winner_equity = [values[int(pool)][0] for pool in winner_pools]
-        self.winner_notional = [values[int(pool)][2] for pool in winner_pools]
-
-
-def _part(value: int, quantity: int, whole: int) -> int:
-    """Return the part of a signed value that belongs to part of its quantity: floor of the magnitude."""
-    part = abs(value) * quantity // whole
-    return part if value >= 0 else -part
-
-
-def _signed(quantity: int, size: int) -> int:
-    return quantity if size > 0 else -quantity

@@ -25,7 +25,8 @@ from replay.loop.advance import (
     row_actions,
 )
 from replay.loop.books import Conservation, check_conservation, open_books
-from replay.loop.cascade import Cascade, Sink, append_rows
+from replay.loop.cascade import Cascade
+from replay.loop.rows import Sink, append_rows
 from replay.loop.shadow import ShadowAudit
 from replay.loop.state import (
     BAD_PRICE,

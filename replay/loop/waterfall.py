@@ -282,3 +282,14 @@ def surplus_over_bankruptcy(batch: ForcedBatch, fills: BookFills) -> Array:
 def fees_of(values: Array, rate: int) -> Array:
     """Return the fees on values, half to even on the magnitude, in atoms."""
     return np.array([muldiv_half_even(abs(int(v)), rate, _RATE_ONE) for v in values], np.int64)
+
+
+def part_of_value(value: int, quantity: int, whole: int) -> int:
+    """Return the part of a signed value that belongs to part of its quantity: floor of the magnitude."""
+    part = abs(value) * quantity // whole
+    return part if value >= 0 else -part
+
+
+def signed_like(quantity: int, size: int) -> int:
+    """Give an unsigned quantity the sign of a position."""
+    return quantity if size > 0 else -quantity

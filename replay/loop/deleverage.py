@@ -1,0 +1,260 @@
+"""Auto-deleveraging of one step: losers of all pools and of the absorber against ranked winners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.loop.absorbers import AbsorberBook
+from replay.loop.adl import SCORES, Ranking, book_pairs, pair_queue, rank_winners
+from replay.loop.books import value_of
+from replay.loop.episodes import Episodes
+from replay.loop.margin import is_valued, valuation
+from replay.loop.rows import CascadeRows, Sink, append_rows
+from replay.loop.state import State
+from replay.loop.waterfall import part_of_value, signed_like
+from replay.rules.plan import Adl
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(slots=True)
+class Losing:
+    """A position, or part of one, that goes to auto-deleveraging.
+
+    ``value`` is the signed contract value of the whole quantity at which it is closed, or None for the price
+    of the rules. ``origin`` says where it comes from: the pool's own ladder, or an absorber.
+    """
+
+    position: int
+    pool: int
+    market: int
+    quantity: int
+    value: int | None
+    origin: str
+    equity: int
+    episode: int
+
+
+class Deleveraging:
+    """Closes losers against winners and accounts for it in their liquidations.
+
+    Args:
+        state: The state.
+        rule: How winners are ranked, priced and charged.
+        sink: Receives the rows.
+        rows: Writes the absorber's movements.
+        episodes: The open liquidations.
+        absorber: The fund or vault, if the rules have one.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        rule: Adl,
+        sink: Sink,
+        rows: CascadeRows,
+        episodes: Episodes,
+        absorber: AbsorberBook | None,
+    ) -> None:
+        self._state = state
+        self._rule = rule
+        self._sink = sink
+        self._rows = rows
+        self._episodes = episodes
+        self._absorber = absorber
+
+    def close(self, ts: int, losing: list[Losing]) -> None:
+        """Close losers against the ranked winners of their market, one ranking per market and side."""
+        losing.sort(key=lambda order: (order.episode < 0, order.pool, order.position))
+        sizes = self._state.positions["size"][[order.position for order in losing]].tolist()
+        sides: dict[tuple[int, bool], list[Losing]] = {}
+        for order, size in zip(losing, sizes, strict=True):
+            sides.setdefault((order.market, size < 0), []).append(order)
+        for market, is_short in sorted(sides):
+            self._close_side(ts, market, not is_short, sides[market, is_short])
+
+    def _close_side(self, ts: int, market: int, is_long: bool, orders: list[Losing]) -> None:
+        state, rule = self._state, self._rule
+        arrays = state.arrays
+        ranking = rank_winners(
+            state, market, losers_are_long=is_long, score=SCORES[rule.score], lights=rule.lights
+        )
+        quantities = np.array([order.quantity for order in orders], np.int64)
+        loser, winner, pieces = pair_queue(quantities, ranking.size)
+        values = self._piece_values(market, is_long, orders, loser, pieces)
+        loser_slots = np.array([order.position for order in orders], np.int64)[loser]
+        winner_slots = ranking.position[winner]
+        before = _Sides(state, loser_slots, winner_slots)
+        loser_fees, winner_fees = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
+        book_pairs(
+            arrays,
+            loser_slots,
+            winner_slots,
+            pieces,
+            np.abs(values),
+            rule.loser_fee_rate,
+            rule.winner_fee_rate,
+            loser_fees,
+            winner_fees,
+        )
+        after = _Sides(state, loser_slots, winner_slots)
+        for index, piece, value in zip(loser.tolist(), pieces.tolist(), values.tolist(), strict=True):
+            order = orders[index]
+            if order.episode >= 0:
+                leg = self._episodes.open[order.pool].legs[order.position]
+                leg.adl += piece
+                leg.left -= piece
+            elif self._absorber is not None:
+                self._absorber.book(market, value)
+        self._write(
+            ts,
+            market,
+            orders,
+            loser,
+            winner,
+            pieces,
+            values,
+            ranking,
+            before,
+            after,
+            loser_fees,
+            winner_fees,
+        )
+
+    def _piece_values(
+        self, market: int, is_long: bool, orders: list[Losing], loser: Array, pieces: Array
+    ) -> Array:
+        """Return the signed value of the part of the loser that each piece closes.
+
+        No price is below zero: where a bankruptcy value has the other sign, because the position's share of
+        the pool's deficit is larger than its notional, it is closed for nothing and the rest is bad debt.
+        """
+        record = self._state.arrays.markets[market]
+        is_positive = is_long != bool(record["inverse"])
+        mark = int(record["previous_mark"] if self._rule.price == "previous_mark" else record["mark"])
+        sign = 1 if is_long else -1
+        values = np.zeros(len(pieces), np.int64)
+        given = [0] * len(orders)
+        closed = [0] * len(orders)
+        for i, (index, piece) in enumerate(zip(loser.tolist(), pieces.tolist(), strict=True)):
+            whole = orders[index].value
+            if whole is None:
+                values[i] = value_of(self._state, market, sign * piece, mark, at_mark=True)
+                continue
+            whole = max(whole, 0) if is_positive else min(whole, 0)
+            closed[index] += piece
+            if closed[index] == orders[index].quantity:
+                values[i] = whole - given[index]
+            else:
+                values[i] = part_of_value(whole, piece, orders[index].quantity)
+            given[index] += int(values[i])
+        return values
+
+    def _write(
+        self,
+        ts: int,
+        market: int,
+        orders: list[Losing],
+        loser: Array,
+        winner: Array,
+        pieces: Array,
+        values: Array,
+        ranking: Ranking,
+        before: _Sides,
+        after: _Sides,
+        loser_fees: Array,
+        winner_fees: Array,
+    ) -> None:
+        state = self._state
+        info = state.markets[market]
+        rows = [
+            {
+                "ts": ts,
+                "liquidation": orders[index].episode if orders[index].episode >= 0 else None,
+                "loser": int(state.pools[orders[index].pool]["account"]),
+                "winner": int(state.pools[ranking.pool[rank]]["account"]),
+                "market": market,
+                "ledger": info.ledger,
+                "origin": orders[index].origin,
+                "rank": rank + 1,
+                "candidates": len(ranking.position),
+                "score": float(ranking.score[rank]),
+                "lights": int(ranking.lights[rank]),
+                "quantity": int(pieces[i]),
+                "value": int(values[i]),
+                "mark": int(state.arrays.markets[market]["mark"]),
+                "realised": int(after.winner_cash[i] - before.winner_cash[i]),
+                "loser_fee": int(loser_fees[i]),
+                "winner_fee": int(winner_fees[i]),
+                "loser_size_before": int(before.loser_size[i]),
+                "loser_size_after": int(after.loser_size[i]),
+                "winner_size_before": int(before.winner_size[i]),
+                "winner_size_after": int(after.winner_size[i]),
+                "loser_equity_before": int(before.loser_equity[i]),
+                "loser_equity_after": int(after.loser_equity[i]),
+                "winner_equity_before": int(before.winner_equity[i]),
+                "winner_equity_after": int(after.winner_equity[i]),
+                "winner_notional_before": int(before.winner_notional[i]),
+            }
+            for i, (index, rank) in enumerate(zip(loser.tolist(), winner.tolist(), strict=True))
+        ]
+        append_rows(self._sink, "adl_fills", rows)
+        needed = sum(order.quantity for order in orders)
+        scope = self._absorber.rule.account if self._absorber is not None else "@book"
+        append_rows(
+            self._sink,
+            "engagements",
+            [
+                {
+                    "ts": ts,
+                    "scope": scope,
+                    "market": market,
+                    "ledger": info.ledger,
+                    "stage": "adl",
+                    "state": "engaged",
+                    "reason": f"no stage before could close them: {len(orders)} orders",
+                    "measured": sum(order.equity for order in orders),
+                    "threshold": 0,
+                    "fund_balance": None if self._absorber is None else self._absorber.balance(info.ledger),
+                    "quantity": needed,
+                    "shadow": 0,
+                }
+            ],
+        )
+        if self._absorber is not None:
+            own = [i for i, index in enumerate(loser.tolist()) if orders[index].episode < 0]
+            if own:
+                worth = sum(
+                    value_of(
+                        state,
+                        market,
+                        signed_like(int(pieces[i]), int(before.loser_size[i])),
+                        int(state.arrays.markets[market]["mark"]),
+                        at_mark=True,
+                    )
+                    for i in own
+                )
+                gained = sum(int(values[i]) for i in own) - worth
+                self._rows.movements(ts, "deleveraged", np.array([market]), np.array([gained]))
+
+
+class _Sides:
+    """Sizes, equities and cash of both sides of ADL pieces at one moment."""
+
+    def __init__(self, state: State, losers: Array, winners: Array) -> None:
+        positions = state.positions
+        self.loser_size = positions["size"][losers].copy()
+        self.winner_size = positions["size"][winners].copy()
+        loser_pools, winner_pools = positions["pool"][losers], positions["pool"][winners]
+        self.winner_cash = state.pools["cash"][winner_pools].copy()
+        values = {
+            int(pool): valuation(state.arrays, int(pool)) if is_valued(state.arrays, int(pool)) else (0, 0, 0)
+            for pool in np.unique(np.concatenate((loser_pools, winner_pools)))
+        }
+        self.loser_equity = [values[int(pool)][0] for pool in loser_pools]
+        self.winner_equity = [values[int(pool)][0] for pool in winner_pools]
+        self.winner_notional = [values[int(pool)][2] for pool in winner_pools]
