@@ -155,20 +155,26 @@ def check_conservation(state: State, ts: int) -> Conservation:
 
 
 @kernel
-def pool_values(s: Arrays, equity: Array, maintenance: Array, notional: Array, valued: Array) -> None:
-    """Value every pool at the current marks; ``valued`` is 0 where a market has no mark yet."""
+def _value_pools(s: Arrays, equity: Array, maintenance: Array, notional: Array, valued: Array) -> None:
     for pool in range(s.counters[POOLS]):
         valued[pool] = is_valued(s, pool)
         if valued[pool]:
             equity[pool], maintenance[pool], notional[pool] = valuation(s, pool)
 
 
+def _valuations(state: State) -> tuple[Array, Array, Array, Array]:
+    """Value every pool at the current marks; the last array is 0 where a market has no mark yet."""
+    pools = len(state.pools)
+    equity, maintenance, notional = (np.zeros(pools, np.int64) for _ in range(3))
+    valued = np.zeros(pools, np.uint8)
+    _value_pools(state.arrays, equity, maintenance, notional, valued)
+    return equity, maintenance, notional, valued
+
+
 def closing_tables(state: State) -> dict[str, dict[str, Any]]:
     """Return the rows of ``accounts_end`` and ``positions_end``, in order of pools and positions."""
     pools, positions = state.pools, state.positions
-    equity, maintenance, notional = (np.zeros(len(pools), np.int64) for _ in range(3))
-    valued = np.zeros(len(pools), np.uint8)
-    pool_values(state.arrays, equity, maintenance, notional, valued)
+    equity, maintenance, _, valued = _valuations(state)
     unknown = (valued == 0) | ((pools["special"] == 0) & (pools["grade"] == Grade.UNKNOWN))
     kept = (positions["size"] != 0) | (positions["cost"] != 0) | (positions["recorded_size"] != 0)
     kept &= (
@@ -210,9 +216,7 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
 def coverage(state: State) -> dict[str, dict[str, Any]]:
     """Return, per equity grade, how many pools there are and their open notional by currency, in atoms."""
     pools = state.pools
-    equity, maintenance, notional = (np.zeros(len(pools), np.int64) for _ in range(3))
-    valued = np.zeros(len(pools), np.uint8)
-    pool_values(state.arrays, equity, maintenance, notional, valued)
+    _, _, notional, _ = _valuations(state)
     result: dict[str, dict[str, Any]] = {}
     for grade in Grade:
         mine = (pools["special"] == 0) & (pools["grade"] == grade)
