@@ -44,7 +44,9 @@ def run_page() -> str:
         "",
         "A run is a folder with `run.json` and one Parquet file per table, numbers as integers in the units",
         "below.",
-        "`replay sql` shows them decoded, names joined; schema `raw` shows them as stored.",
+        "`replay sql` shows them decoded, names joined; schema `raw` shows them as stored. Views that name",
+        "an account end with `added` (`loser_added`, `winner_added`): whether `replay run --add` put it into",
+        "the day.",
         "",
     ]
     for table in RUN_TABLES.values():

@@ -55,6 +55,12 @@ def _opening(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="How forced orders fill.  [default: recorded with recorded liquidations, depth with ruled ones]",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the rules.")
+@click.option(
+    "--add",
+    type=click.Path(path_type=Path),
+    metavar="BOOK.toml",
+    help="Accounts of your own to put into the day; see docs/own-accounts.md.",
+)
 @click.option("--until", callback=_moment, metavar="TIME", help="Last moment to replay, UTC.")
 @click.option(
     "--opening-equity",
@@ -83,6 +89,7 @@ def run(
     liquidations: str,
     execution: str | None,
     overrides: tuple[str, ...],
+    add: Path | None,
     until: int | None,
     opening_equity: str,
     anchor_equity: str | None,
@@ -102,6 +109,7 @@ def run(
     Examples:
       replay run TAPE --rules hyperliquid@2023-02 --out RUN
       replay run TAPE --rules hyperliquid@2023-02 --liquidations rules --anchor-equity recorded --out RUN
+      replay run TAPE --rules bybit --liquidations rules --add book.toml --out RUN
       replay run TAPE --rules mine.toml --set margin.rate=0.02 --until 2023-03-01T00:00:00Z --out RUN
     """  # noqa: D301 - click reads the escape
     _check_switches(liquidations, execution)
@@ -128,6 +136,7 @@ def run(
             execution=execution,
             anchor_equity=anchor_equity,
             accept_assumptions=accept_assumptions,
+            add=add,
             until=until,
             batch_rows=batch_rows,
             threads=threads,

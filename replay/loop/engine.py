@@ -6,7 +6,7 @@ waterfall on the batch of their positions and lets the ledger kernel book the ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.errors import ReplayError, TapeError
+from replay.loop.added import Added, book_added, cut_window
 from replay.loop.advance import (
     ATTEND,
     DONE,
@@ -86,15 +87,24 @@ class Replay:
         rules_decide: ``--liquidations rules``: margin checks create the forced orders; otherwise only the
             tape moves the ledger and the waterfall runs as a shadow.
         anchoring: Book the difference to recorded equity against @unexplained before each liquidation.
+        added: Accounts of the user's own, in order of their moments; see :mod:`replay.loop.added`.
     """
 
     def __init__(
-        self, tape: Tape, plan: Plan, sink: Sink, *, rules_decide: bool = False, anchoring: bool = False
+        self,
+        tape: Tape,
+        plan: Plan,
+        sink: Sink,
+        *,
+        rules_decide: bool = False,
+        anchoring: bool = False,
+        added: Sequence[Added] = (),
     ) -> None:
         self._tape = tape
         self._plan = plan
         self._sink = sink
         self._rules_decide = rules_decide
+        self._added = list(added)
         grade = Grade.KNOWN if tape.manifest["accounts_start"] == "known" else Grade.UNKNOWN
         counted = tape.select("SELECT market, kind, count(*) FROM prices GROUP BY ALL ORDER BY ALL")
         kind_rows = {(market, kind): rows for market, kind, rows in counted}
@@ -128,13 +138,15 @@ class Replay:
         """
         rows_so_far = 0
         for window in self._tape.windows(batch_rows=batch_rows, threads=threads, until=until):
-            self._replay_window(window)
+            for piece in self._pieces(window):
+                self._replay_window(piece)
             rows_so_far += window.rows
             last = int(self.state.arrays.counters[STEP_TS])
             if self._outcome.first_ts is None:
                 self._outcome.first_ts = min(int(table[0][0]) for table in window if len(table[0]))
             self._outcome.last_ts = last
             yield last, rows_so_far
+        self._book_added(self._outcome.last_ts or 0)
         if self.cascade is not None:
             self.cascade.finish()
             self._outcome.liquidations = self.cascade.episodes.count
@@ -144,6 +156,25 @@ class Replay:
     def outcome(self) -> Outcome:
         """What the replay did; complete once :meth:`run` is exhausted."""
         return self._outcome
+
+    def _pieces(self, window: Window) -> Iterator[Window]:
+        """Cut a window behind the steps after which entries of added accounts are booked."""
+        while self._added:
+            ts = self._added[0].ts
+            if ts >= max(int(table[0][-1]) for table in window if len(table[0])):
+                break
+            before, window = cut_window(window, ts)
+            if before.rows:
+                yield before
+            self._book_added(ts)
+        yield window
+
+    def _book_added(self, ts: int) -> None:
+        """Book the entries of added accounts whose moment is not after ``ts``."""
+        due = [entry for entry in self._added if entry.ts <= ts]
+        del self._added[: len(due)]
+        if due:
+            book_added(self.state, due)
 
     def _replay_window(self, window: Window) -> None:
         state = self.state

@@ -26,6 +26,7 @@ from replay.loop.state import (
 )
 from replay.progress import OnProgress
 from replay.rules import RuleBook, compile_rules
+from replay.run.added import AddedBook, read_added
 from replay.run.journal import Journal
 from replay.run.store import Run, new_run_folder, open_run, write_dimensions, write_run_manifest
 from replay.run.switches import chosen_execution
@@ -56,6 +57,7 @@ def run(
     execution: str | None = None,
     anchor_equity: str | None = None,
     accept_assumptions: bool = False,
+    add: Path | None = None,
     until: int | None = None,
     batch_rows: int = 65_536,
     threads: int = 2,
@@ -72,6 +74,7 @@ def run(
         execution: ``recorded`` or ``depth``; by default the one that goes with ``liquidations``.
         anchor_equity: ``recorded`` books the difference to recorded equity before each liquidation.
         accept_assumptions: Run a rule book of status ``draft``, too.
+        add: TOML file of accounts of the user's own to put into the day; see ``docs/own-accounts.md``.
         until: Last moment to replay, in ns.
         batch_rows: Rows read ahead per table; changes memory and speed, never the result.
         threads: Threads of the tape's streams; likewise.
@@ -81,6 +84,7 @@ def run(
     Raises:
         RunError: The switches do not go together, or the folder cannot be written.
         TapeError: The tape holds a row that cannot be replayed.
+        SourceError: The file of own accounts is wrong, or does not fit the tape.
         RulesError: The rules do not fit the tape's markets.
         ConservationError: The books did not close.
     """
@@ -90,8 +94,16 @@ def run(
     began = time.perf_counter()
     tape.verify()
     plan = compile_rules(book, tape.markets, tape.ledgers, accept_assumptions=accept_assumptions)
+    added = None if add is None else read_added(add, tape, until=until)
     with new_run_folder(out, force=force) as folder, Journal(folder) as journal:
-        replay = Replay(tape, plan, journal, rules_decide=rules_decide, anchoring=anchoring)
+        replay = Replay(
+            tape,
+            plan,
+            journal,
+            rules_decide=rules_decide,
+            anchoring=anchoring,
+            added=() if added is None else added.entries,
+        )
         prepared = time.perf_counter()
         total = max(1, sum(tape.rows(name) for name in replay.outcome.rows))
         for ts, rows in replay.run(batch_rows=batch_rows, threads=threads, until=until):
@@ -113,6 +125,7 @@ def run(
                 }
             ),
             account_names=outcome.state.account_names,
+            added=() if added is None else added.accounts,
         )
         write_run_manifest(
             folder,
@@ -126,9 +139,10 @@ def run(
                 "anchor_equity": anchor_equity,
                 "opening_equity": "unknown",
                 "until": until,
+                "add": None if added is None else {"name": added.name, "sha256": added.sha256},
             },
             assumptions=_assumptions(
-                tape, plan.assumptions, outcome, rules_decide=rules_decide, anchoring=anchoring
+                tape, plan.assumptions, outcome, added, rules_decide=rules_decide, anchoring=anchoring
             ),
             coverage=coverage(outcome.state),
             counts=_counts(outcome)
@@ -169,7 +183,13 @@ def _conservation(outcome: Outcome) -> dict[str, Any]:
 
 
 def _assumptions(
-    tape: Tape, of_rules: tuple[str, ...], outcome: Outcome, *, rules_decide: bool, anchoring: bool
+    tape: Tape,
+    of_rules: tuple[str, ...],
+    outcome: Outcome,
+    added: AddedBook | None,
+    *,
+    rules_decide: bool,
+    anchoring: bool,
 ) -> list[str]:
     """Name everything the result rests on that neither tape nor rules state as fact."""
     sentences = [f"rules: {sentence}" for sentence in of_rules]
@@ -185,6 +205,11 @@ def _assumptions(
         sentences.append(
             f"books: {opened:,} positions that began before the tape were opened from start_position at the "
             "mark (before the first mark: at the fill's price), balanced by @unseen"
+        )
+    if added is not None:
+        sentences.append(
+            f"added: the accounts of {added.name} ({len(added.accounts):,}) opened against @book at the "
+            "mark, without a fee, and do nothing else; they moved no recorded price"
         )
     if anchoring:
         sentences.append(

@@ -7,6 +7,7 @@ Numbers are integers in the units of the tape; the views of :mod:`replay.run.sql
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 
 import pyarrow as pa
@@ -289,8 +290,21 @@ RUN_TABLES: dict[str, Table] = {
 }
 """The tables the journal writes."""
 
-DIMENSIONS: dict[str, Table] = {table.name: table for table in (MARKETS, ACCOUNT_NAMES, LEDGERS)}
-"""The tables copied from the tape."""
+DIMENSIONS: dict[str, Table] = {
+    table.name: table
+    for table in (
+        MARKETS,
+        replace(
+            ACCOUNT_NAMES,
+            columns=(
+                *ACCOUNT_NAMES.columns,
+                Column("added", pa.int8(), "1 if the user put it into the day with `--add`"),
+            ),
+        ),
+        LEDGERS,
+    )
+}
+"""The tables copied from the tape; names of accounts also hold those that the run made."""
 
 VERDICTS: dict[str, str] = {
     "agrees": "the rules breach in the same step",
@@ -308,5 +322,5 @@ VERDICTS: dict[str, str] = {
 WORDS: dict[str, type[IntEnum]] = {"mode": Mode, "grade": Grade, "payoff": Payoff}
 """Columns of small integers that stand for words, and the words."""
 
-FLAGS = frozenset({"shadow", "recorded", "special", "entry_unknown"})
+FLAGS = frozenset({"shadow", "recorded", "special", "entry_unknown", "added"})
 """Columns of 0 or 1 that answer a question."""

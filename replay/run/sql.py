@@ -148,6 +148,7 @@ def _path(run: Run, table: str) -> str:
 def decoded(table: Table) -> str:
     """Return the SELECT that decodes a table of schema ``raw``."""
     expressions = [_decoded(column) for column in table.columns]
+    expressions += [_ADDED[column.name] for column in table.columns if column.name in _ADDED]
     joins = [_JOINS[column.name] for column in table.columns if column.name in _JOINS]
     return f"SELECT {', '.join(expressions)} FROM raw.{table.name} AS t{''.join(joins)}"
 
@@ -166,6 +167,13 @@ _JOINED = {
     "market": "m.name AS market",
     "ledger": "l.currency AS currency, l.dex AS dex",
 }
+
+_ADDED = {
+    "account": "a.added = 1 AS added",
+    "loser": "loser_name.added = 1 AS loser_added",
+    "winner": "winner_name.added = 1 AS winner_added",
+}
+"""Last columns of every view that names accounts: whether the user put them into the day."""
 
 
 def _decoded(column: Column) -> str:
@@ -198,7 +206,7 @@ _SCALES = f"""
 """The powers of ten by which prices, marks and quantities of a market are divided."""
 
 _DIMENSION_VIEWS = f"""
-    CREATE VIEW accounts AS SELECT account AS id, name AS account FROM raw.account_names;
+    CREATE VIEW accounts AS SELECT account AS id, name AS account, added = 1 AS added FROM raw.account_names;
     CREATE VIEW ledgers AS SELECT ledger AS id, dex, currency FROM raw.ledgers;
     CREATE VIEW markets AS
     SELECT m.market AS id, m.name AS market, m.dex, l.currency, {_word("m.payoff", "payoff")} AS payoff,

@@ -19,7 +19,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,7 +114,12 @@ def new_run_folder(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 def write_dimensions(
-    folder: Path, *, markets: pa.Table, ledgers: pa.Table, account_names: Sequence[str]
+    folder: Path,
+    *,
+    markets: pa.Table,
+    ledgers: pa.Table,
+    account_names: Sequence[str],
+    added: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Write the dimension tables that make a run self-contained; return their manifest entries.
 
@@ -122,10 +127,15 @@ def write_dimensions(
         folder: Folder of the run.
         markets: The tape's table of markets.
         ledgers: The tape's table of ledgers.
-        account_names: Names by id: the tape's, then the pseudo accounts of the run.
+        account_names: Names by id: the tape's, then the pseudo and the added accounts of the run.
+        added: Those that the user put into the day.
     """
     names = pa.table(
-        {"account": range(len(account_names)), "name": list(account_names)},
+        {
+            "account": range(len(account_names)),
+            "name": list(account_names),
+            "added": [int(name in added) for name in account_names],
+        },
         schema=DIMENSIONS["account_names"].arrow(),
     )
     entries = {}

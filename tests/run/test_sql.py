@@ -82,7 +82,7 @@ def test_a_number_without_a_word_is_shown_as_it_is(tmp_path):
 
 
 def test_dimension_views(run):
-    assert ask(run, "FROM accounts")[0] == {"id": 0, "account": LONG}
+    assert ask(run, "FROM accounts")[0] == {"id": 0, "account": LONG, "added": False}
     assert ask(run, "FROM ledgers")[2] == {"id": 2, "dex": "xyz", "currency": "USDC"}
     gold = ask(run, "FROM markets WHERE id = 2")
     assert gold == [
