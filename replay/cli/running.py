@@ -30,6 +30,17 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> in
         raise click.BadParameter(str(failure), ctx, param) from None
 
 
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None or value == "0":
+        return None if value is None else 0
+    from replay.sources.scenario_model import parse_offset
+
+    try:
+        return parse_offset(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no length of time; write 1m, 30s or 1h", ctx, param) from None
+
+
 def _opening(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if value in _OPENING[1:] or value.startswith("leverage:"):
         raise click.BadParameter(f"{value} is not there yet; use unknown", ctx, param)
@@ -61,6 +72,14 @@ def _opening(ctx: click.Context, param: click.Parameter, value: str) -> str:
     metavar="BOOK.toml",
     help="Accounts of your own to put into the day; see docs/own-accounts.md.",
 )
+@click.option("--watch", multiple=True, metavar="ACCOUNT", help="Sample this account from the start.")
+@click.option(
+    "--sample",
+    callback=_duration,
+    metavar="TIME",
+    help="How often markets and followed accounts are sampled, such as 1m; 0 is never.  "
+    "[default: 1m with --add or --watch, else never]",
+)
 @click.option("--until", callback=_moment, metavar="TIME", help="Last moment to replay, UTC.")
 @click.option(
     "--opening-equity",
@@ -90,6 +109,8 @@ def run(
     execution: str | None,
     overrides: tuple[str, ...],
     add: Path | None,
+    watch: tuple[str, ...],
+    sample: int | None,
     until: int | None,
     opening_equity: str,
     anchor_equity: str | None,
@@ -137,6 +158,8 @@ def run(
             anchor_equity=anchor_equity,
             accept_assumptions=accept_assumptions,
             add=add,
+            watch=watch,
+            sample_ns=sample,
             until=until,
             batch_rows=batch_rows,
             threads=threads,

@@ -61,6 +61,7 @@ class Cascade:
             if plan.adl is None
             else Deleveraging(state, plan.adl, sink, self._rows, self.episodes, self.absorber)
         )
+        self.touched: set[int] = set()
         self._is_vault = plan.absorber is not None and plan.absorber.account.startswith("@vault")
         distinct = sorted({Fraction(*rung.level) for rung in plan.ladder})
         self._levels = [distinct.index(Fraction(*rung.level)) for rung in plan.ladder]
@@ -88,10 +89,11 @@ class Cascade:
         losing: list[Losing] = []
         if len(breaches):
             state.arrays.pools["liquidated_ts"][breaches] = ts
+            self.touched.update(state.pools["account"][breaches].tolist())
             losing = self._ladder(ts, breaches)
         losing += self._absorber_step(ts)
         if losing and self._deleveraging is not None:
-            self._deleveraging.close(ts, losing)
+            self.touched.update(self._deleveraging.close(ts, losing))
         self._pay_bad_debt(ts, breaches)
         wait_for_marks(state.arrays, np.array(sorted({*in_breach, *self.episodes.open}), np.int64))
         _, _, still_open = pool_states(state, breaches)

@@ -67,17 +67,23 @@ class Deleveraging:
         self._episodes = episodes
         self._absorber = absorber
 
-    def close(self, ts: int, losing: list[Losing]) -> None:
-        """Close losers against the ranked winners of their market, one ranking per market and side."""
+    def close(self, ts: int, losing: list[Losing]) -> set[int]:
+        """Close losers against the ranked winners of their market, one ranking per market and side.
+
+        Returns:
+            The accounts of the winners that were closed.
+        """
+        winners: set[int] = set()
         losing.sort(key=lambda order: (order.episode < 0, order.pool, order.position))
         sizes = self._state.positions["size"][[order.position for order in losing]].tolist()
         sides: dict[tuple[int, bool], list[Losing]] = {}
         for order, size in zip(losing, sizes, strict=True):
             sides.setdefault((order.market, size < 0), []).append(order)
         for market, is_short in sorted(sides):
-            self._close_side(ts, market, not is_short, sides[market, is_short])
+            winners |= self._close_side(ts, market, not is_short, sides[market, is_short])
+        return winners
 
-    def _close_side(self, ts: int, market: int, is_long: bool, orders: list[Losing]) -> None:
+    def _close_side(self, ts: int, market: int, is_long: bool, orders: list[Losing]) -> set[int]:
         state, rule = self._state, self._rule
         arrays = state.arrays
         ranking = rank_winners(
@@ -124,6 +130,7 @@ class Deleveraging:
             loser_fees,
             winner_fees,
         )
+        return set(state.pools["account"][ranking.pool[winner]].tolist())
 
     def _piece_values(
         self, market: int, is_long: bool, orders: list[Losing], loser: Array, pieces: Array

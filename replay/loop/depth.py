@@ -114,6 +114,11 @@ class Depth:
         quantities = np.array([muldiv_floor(int(q), kept, _RATE_ONE) for q in quantities], np.int64)
         return prices, quantities
 
+    def offered(self, market: int, side: Side, ts: int) -> int:
+        """Return the quantity that a side offers at a moment: its levels, less what is missing of them."""
+        _, quantities = self.levels(market, side, ts)
+        return max(0, int(quantities.sum()) - self.taken(market, side, ts))
+
     def _shown_levels(self, market: int, side: Side, ts: int) -> tuple[Array, Array]:
         """Return what recorded forced orders took from a side in this step, less what was taken again."""
         shown = self._shown

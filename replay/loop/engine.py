@@ -28,6 +28,7 @@ from replay.loop.advance import (
 from replay.loop.books import Conservation, check_conservation, open_books
 from replay.loop.cascade import Cascade
 from replay.loop.rows import Sink, append_rows
+from replay.loop.series import Sampler
 from replay.loop.shadow import ShadowAudit
 from replay.loop.state import (
     BAD_PRICE,
@@ -44,6 +45,7 @@ from replay.loop.state import (
     SHADOW,
     SHADOWS,
     STEP_TS,
+    STEPS,
     State,
     mark_sources,
 )
@@ -54,6 +56,7 @@ from replay.units import format_time
 
 Array = npt.NDArray[Any]
 
+_NEVER = (1 << 63) - 1
 _TABLES = ("transfers", "funding", "prices", "liquidations", "fills", "depth")
 
 
@@ -88,6 +91,8 @@ class Replay:
             tape moves the ledger and the waterfall runs as a shadow.
         anchoring: Book the difference to recorded equity against @unexplained before each liquidation.
         added: Accounts of the user's own, in order of their moments; see :mod:`replay.loop.added`.
+        watched: Names of accounts whose positions are sampled from the start.
+        sample_ns: How often the series are sampled; 0 is never.
     """
 
     def __init__(
@@ -99,6 +104,8 @@ class Replay:
         rules_decide: bool = False,
         anchoring: bool = False,
         added: Sequence[Added] = (),
+        watched: Sequence[str] = (),
+        sample_ns: int = 0,
     ) -> None:
         self._tape = tape
         self._plan = plan
@@ -126,6 +133,12 @@ class Replay:
         self._outcome.balanced_markets = open_books(self.state, tape)
         start = tape.first_ts or 0
         self.cascade = Cascade(self.state, plan, sink, start) if rules_decide else None
+        self._sampler = None
+        if sample_ns:
+            followed = [self.state.account(name) for name in watched]
+            self._sampler = Sampler(self.state, self.cascade, plan.adl, sink, followed)
+        self._sample_ns = sample_ns
+        self._sampled_steps = 0
 
     def run(
         self, *, batch_rows: int = 65_536, threads: int = 2, until: int | None = None
@@ -146,7 +159,8 @@ class Replay:
                 self._outcome.first_ts = min(int(table[0][0]) for table in window if len(table[0]))
             self._outcome.last_ts = last
             yield last, rows_so_far
-        self._book_added(self._outcome.last_ts or 0)
+        if self._outcome.last_ts is not None:
+            self._between_steps(self._outcome.last_ts)
         if self.cascade is not None:
             self.cascade.finish()
             self._outcome.liquidations = self.cascade.episodes.count
@@ -158,23 +172,37 @@ class Replay:
         return self._outcome
 
     def _pieces(self, window: Window) -> Iterator[Window]:
-        """Cut a window behind the steps after which entries of added accounts are booked."""
-        while self._added:
-            ts = self._added[0].ts
-            if ts >= max(int(table[0][-1]) for table in window if len(table[0])):
-                break
+        """Cut a window behind the steps after which an added account is booked or the series are sampled."""
+        last = max(int(table[0][-1]) for table in window if len(table[0]))
+        while True:
+            first = min(int(table[0][0]) for table in window if len(table[0]))
+            ts = min(self._next_sample(first), self._added[0].ts if self._added else _NEVER)
+            if ts >= last:
+                yield window
+                return
             before, window = cut_window(window, ts)
             if before.rows:
                 yield before
-            self._book_added(ts)
-        yield window
+            self._between_steps(ts)
 
-    def _book_added(self, ts: int) -> None:
-        """Book the entries of added accounts whose moment is not after ``ts``."""
+    def _next_sample(self, first: int) -> int:
+        """Return the next moment at which the series are due: none passes without a step since the last."""
+        if self._sampler is None:
+            return _NEVER
+        if int(self.state.arrays.counters[STEPS]) > self._sampled_steps:
+            first = int(self.state.arrays.counters[STEP_TS])
+        return -(-first // self._sample_ns) * self._sample_ns
+
+    def _between_steps(self, ts: int) -> None:
+        """Book the added accounts that are due at ``ts``, then sample if it is time."""
         due = [entry for entry in self._added if entry.ts <= ts]
         del self._added[: len(due)]
         if due:
             book_added(self.state, due)
+        steps = int(self.state.arrays.counters[STEPS])
+        if self._sampler is not None and ts % self._sample_ns == 0 and steps > self._sampled_steps:
+            self._sampler.sample(ts)
+            self._sampled_steps = steps
 
     def _replay_window(self, window: Window) -> None:
         state = self.state

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from replay.errors import RunError
 from replay.folders import sha256_file
 from replay.loop.added import Added, AddedCash, AddedPosition
 from replay.sources.scenario_model import At, Entry, Moment, Name, NotZero, Number, Positive
@@ -81,6 +82,20 @@ def read_added(path: Path, tape: Tape, *, until: int | None = None) -> AddedBook
     book, page = read_form(path, _FORM)
     entries = _Resolver(tape, page, until).entries(book)
     return AddedBook(path.name, sha256_file(path), tuple(a.name for a in book.accounts), entries)
+
+
+def followed_accounts(tape: Tape, watch: Sequence[str], added: AddedBook | None) -> tuple[str, ...]:
+    """Return the names of the accounts to sample from the start: watched, then added ones.
+
+    Raises:
+        RunError: A watched account that neither the tape nor the book has.
+    """
+    own = () if added is None else added.accounts
+    known = {*tape.account_names, *own}
+    for name in watch:
+        if name not in known:
+            raise RunError(f"the tape has no account {name!r}", key="--watch", mend=_near(name, known))
+    return tuple(dict.fromkeys((*watch, *own)))
 
 
 class _Resolver:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ from replay.loop.state import (
 )
 from replay.progress import OnProgress
 from replay.rules import RuleBook, compile_rules
-from replay.run.added import AddedBook, read_added
+from replay.run.added import AddedBook, followed_accounts, read_added
 from replay.run.journal import Journal
 from replay.run.store import Run, new_run_folder, open_run, write_dimensions, write_run_manifest
 from replay.run.switches import chosen_execution
 from replay.tape.read import Tape
 from replay.tape.schema import Payoff, PriceKind
-from replay.units import format_time
+from replay.units import NS_PER_MINUTE, format_time
 
 _COUNTERS = {
     "steps": STEPS,
@@ -58,6 +59,8 @@ def run(
     anchor_equity: str | None = None,
     accept_assumptions: bool = False,
     add: Path | None = None,
+    watch: Sequence[str] = (),
+    sample_ns: int | None = None,
     until: int | None = None,
     batch_rows: int = 65_536,
     threads: int = 2,
@@ -75,6 +78,9 @@ def run(
         anchor_equity: ``recorded`` books the difference to recorded equity before each liquidation.
         accept_assumptions: Run a rule book of status ``draft``, too.
         add: TOML file of accounts of the user's own to put into the day; see ``docs/own-accounts.md``.
+        watch: Names of accounts to sample from the start.
+        sample_ns: How often the series are sampled, in ns; 0 is never. By default each minute if accounts are
+            added or watched, else never.
         until: Last moment to replay, in ns.
         batch_rows: Rows read ahead per table; changes memory and speed, never the result.
         threads: Threads of the tape's streams; likewise.
@@ -95,6 +101,9 @@ def run(
     tape.verify()
     plan = compile_rules(book, tape.markets, tape.ledgers, accept_assumptions=accept_assumptions)
     added = None if add is None else read_added(add, tape, until=until)
+    watched = followed_accounts(tape, watch, added)
+    if sample_ns is None:
+        sample_ns = NS_PER_MINUTE if watched else 0
     with new_run_folder(out, force=force) as folder, Journal(folder) as journal:
         replay = Replay(
             tape,
@@ -103,6 +112,8 @@ def run(
             rules_decide=rules_decide,
             anchoring=anchoring,
             added=() if added is None else added.entries,
+            watched=watched,
+            sample_ns=sample_ns,
         )
         prepared = time.perf_counter()
         total = max(1, sum(tape.rows(name) for name in replay.outcome.rows))
@@ -139,6 +150,8 @@ def run(
                 "anchor_equity": anchor_equity,
                 "opening_equity": "unknown",
                 "until": until,
+                "watch": list(watch) or None,
+                "sample_ns": sample_ns or None,
                 "add": None if added is None else {"name": added.name, "sha256": added.sha256},
             },
             assumptions=_assumptions(

@@ -273,6 +273,47 @@ AUDIT = Table(
     event=False,
 )
 
+MARKET_SERIES = Table(
+    "market_series",
+    "sample of a market that has a mark (`--sample`)",
+    (
+        Column("ts", pa.int64(), "moment of the sample: the last step at or before it shows", Unit.TIME),
+        _SEQ,
+        _MARKET,
+        _LEDGER,
+        _mark("mark", "the replay's mark"),
+        _qty("open_interest", "sum of all long positions"),
+        _qty("bid_depth", "quantity that forced sales would find; null without depth", nullable=True),
+        _qty("ask_depth", "quantity that forced purchases would find; null without depth", nullable=True),
+        _qty("book_size", "signed size of @book: how far replay and record have diverged"),
+        _money("fund_balance", "equity of the fund or vault in this ledger; null without one", nullable=True),
+        _qty("fund_size", "signed size it holds in this market; null without one", nullable=True),
+    ),
+    event=False,
+)
+ACCOUNT_SERIES = Table(
+    "account_series",
+    "sample of an open position of an account that is watched, was added, or was touched before (`--sample`)",
+    (
+        Column("ts", pa.int64(), "moment of the sample: the last step at or before it shows", Unit.TIME),
+        _SEQ,
+        _ACCOUNT,
+        _LEDGER,
+        _MARKET,
+        _MODE,
+        _qty("size", "signed size"),
+        _money("cost", "signed entry value"),
+        _mark("mark", "the replay's mark"),
+        _money("value", "signed contract value at the mark"),
+        _money("equity", "equity of its pool; null if unknown", nullable=True),
+        _money("maintenance", "maintenance requirement of its pool; null if unknown", nullable=True),
+        Column("rank", pa.int32(), "rank in the ADL queue, from 1; null if no candidate", nullable=True),
+        Column("candidates", pa.int32(), "of how many", nullable=True),
+        Column("lights", pa.int8(), "lights lit", nullable=True),
+    ),
+    event=False,
+)
+
 RUN_TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -286,6 +327,8 @@ RUN_TABLES: dict[str, Table] = {
         POSITIONS_END,
         BREAKS,
         AUDIT,
+        MARKET_SERIES,
+        ACCOUNT_SERIES,
     )
 }
 """The tables the journal writes."""
