@@ -31,6 +31,8 @@ demo: $(STAMP)
 	$(BIN)/replay check $(DEMO)/crash
 	$(BIN)/replay run $(DEMO)/crash --rules hyperliquid@2025-10-10 --liquidations rules --out $(DEMO)/hyperliquid --force
 	$(BIN)/replay run $(DEMO)/crash --rules bybit@2025-09-23 --liquidations rules --out $(DEMO)/bybit --force
+	$(BIN)/replay run $(DEMO)/crash --rules bybit@2025-09-23 --liquidations rules \
+		--add datasets/demo-crash/own-hedge.toml --out $(DEMO)/hedge --force
 	$(BIN)/replay sql $(DEMO)/hyperliquid --query waterfall-split
 	$(BIN)/replay sql $(DEMO)/bybit --query waterfall-split
 	@for run in hyperliquid bybit; do \
@@ -38,6 +40,9 @@ demo: $(STAMP)
 	$(BIN)/replay sql $(DEMO)/hyperliquid - < datasets/demo-crash/side-by-side.sql
 	$(BIN)/replay report $(DEMO)/hyperliquid --tape $(DEMO)/crash --out $(DEMO)/hyperliquid.html --force
 	$(BIN)/replay report $(DEMO)/bybit --tape $(DEMO)/crash --out $(DEMO)/bybit.html --force
+	@echo
+	@echo "Would my hedge have been closed under the rules of bybit? (datasets/demo-crash/own-hedge.toml)"
+	$(BIN)/replay explain $(DEMO)/hedge --account "my hedge"
 	@echo
 	@echo "Look at the day under each rule book: open $(DEMO)/hyperliquid.html and $(DEMO)/bybit.html in a browser."
 	@echo "The tape is in $(DEMO)/crash, the runs in $(DEMO)/hyperliquid and $(DEMO)/bybit."

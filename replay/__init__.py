@@ -18,12 +18,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from replay.analysis.explain import Explanation
     from replay.rules import RuleBook
     from replay.run.store import Run
     from replay.tape.read import Tape
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "import_source", "load_rules", "open_run", "open_tape", "query", "run_replay"]
+__all__ = [
+    "__version__",
+    "explain",
+    "import_source",
+    "load_rules",
+    "open_run",
+    "open_tape",
+    "query",
+    "run_replay",
+    "state",
+]
 
 
 def import_source(source: str, paths: list[str | Path], out: str | Path, **options: Any) -> Tape:
@@ -53,6 +64,20 @@ def run_replay(tape: Tape, rules: RuleBook, out: str | Path, **options: Any) -> 
     from replay.run.execute import run as implementation
 
     return implementation(tape, rules, Path(out), **options)
+
+
+def state(run: Run, tape: Tape, at: int, **options: Any) -> pa.Table:
+    """Return the open positions of a run at a moment (ns); see :func:`replay.analysis.standing.standing`."""
+    from replay.analysis.standing import standing as implementation
+
+    return implementation(run, tape, at, **options)
+
+
+def explain(run: Run, account: str, market: str | None = None) -> Explanation:
+    """Tell why an account was hit or spared; see :func:`replay.analysis.explain.explain`."""
+    from replay.analysis.explain import explain as implementation
+
+    return implementation(run, account, market)
 
 
 def open_run(path: str | Path) -> Run:

@@ -29,6 +29,8 @@ _COMMANDS = {
     "rules": ("replay.cli.rules:rules", "List, show and check the rules of exchanges."),
     "run": ("replay.cli.running:run", "Replay a tape under the rules of an exchange."),
     "sql": ("replay.cli.sql:sql", "Question a run in SQL, or by a named query."),
+    "state": ("replay.cli.state:state", "Show where a replay stood at a moment."),
+    "explain": ("replay.cli.explain:explain", "Tell why an account was hit or spared, step by step."),
     "report": ("replay.cli.report:report", "Show a run on one HTML page."),
     "completion": ("replay.cli.completion:completion", "Print the completion script of a shell."),
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from replay.units import parse_time
+from replay.cli.times import duration, moment
 
 if TYPE_CHECKING:
     from datetime import date
@@ -19,26 +19,6 @@ if TYPE_CHECKING:
     from replay.tape.read import Tape
 
 _OPENING = ("unknown", "snapshot", "survivor")
-
-
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        return parse_time(value)
-    except ValueError as failure:
-        raise click.BadParameter(str(failure), ctx, param) from None
-
-
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    if value is None or value == "0":
-        return None if value is None else 0
-    from replay.sources.scenario_model import parse_offset
-
-    try:
-        return parse_offset(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no length of time; write 1m, 30s or 1h", ctx, param) from None
 
 
 def _opening(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -75,12 +55,12 @@ def _opening(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--watch", multiple=True, metavar="ACCOUNT", help="Sample this account from the start.")
 @click.option(
     "--sample",
-    callback=_duration,
+    callback=duration,
     metavar="TIME",
     help="How often markets and followed accounts are sampled, such as 1m; 0 is never.  "
     "[default: 1m with --add or --watch, else never]",
 )
-@click.option("--until", callback=_moment, metavar="TIME", help="Last moment to replay, UTC.")
+@click.option("--until", callback=moment, metavar="TIME", help="Last moment to replay, UTC.")
 @click.option(
     "--opening-equity",
     default="unknown",

@@ -226,6 +226,7 @@ def book_pairs(
     winner_rate: int,
     loser_fees: Array,
     winner_fees: Array,
+    realised: Array,
 ) -> None:
     """Close pieces of losing positions against winning ones.
 
@@ -239,12 +240,14 @@ def book_pairs(
         winner_rate: Fee of the winner.
         loser_fees: Filled with the fees of the losers.
         winner_fees: Filled with the fees of the winners.
+        realised: Filled with the changes of the winners' cash, fees included.
     """
     for i in range(len(losers)):
         loser, winner = s.positions[losers[i]], s.positions[winners[i]]
         inverse = s.markets[loser.market].inverse != 0
         quantity = -quantities[i] if loser.size > 0 else quantities[i]
         value = signed_value(quantity, values[i], inverse)
+        cash = s.pools[winner.pool].cash
         book(s, losers[i], quantity, value, value)
         book(s, winners[i], -quantity, -value, -value)
         ledger = s.markets[loser.market].ledger
@@ -255,6 +258,7 @@ def book_pairs(
         winner_fees[i] = _fee(values[i], winner_rate)
         add_cash(s, loser.pool, -loser_fees[i])
         add_cash(s, winner.pool, -winner_fees[i])
+        realised[i] = s.pools[winner.pool].cash - cash
         add_cash(s, s.ledgers[ledger].fees_pool, loser_fees[i] + winner_fees[i])
 
 

@@ -95,7 +95,7 @@ class Deleveraging:
         loser_slots = np.array([order.position for order in orders], np.int64)[loser]
         winner_slots = ranking.position[winner]
         before = _Sides(state, loser_slots, winner_slots)
-        loser_fees, winner_fees = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
+        loser_fees, winner_fees, realised = (np.zeros(len(pieces), np.int64) for _ in range(3))
         book_pairs(
             arrays,
             loser_slots,
@@ -106,6 +106,7 @@ class Deleveraging:
             rule.winner_fee_rate,
             loser_fees,
             winner_fees,
+            realised,
         )
         after = _Sides(state, loser_slots, winner_slots)
         for index, piece, value in zip(loser.tolist(), pieces.tolist(), values.tolist(), strict=True):
@@ -129,6 +130,7 @@ class Deleveraging:
             after,
             loser_fees,
             winner_fees,
+            realised,
         )
         return set(state.pools["account"][ranking.pool[winner]].tolist())
 
@@ -175,6 +177,7 @@ class Deleveraging:
         after: _Sides,
         loser_fees: Array,
         winner_fees: Array,
+        realised: Array,
     ) -> None:
         state = self._state
         info = state.markets[market]
@@ -194,7 +197,7 @@ class Deleveraging:
                 "quantity": int(pieces[i]),
                 "value": int(values[i]),
                 "mark": int(state.arrays.markets[market]["mark"]),
-                "realised": int(after.winner_cash[i] - before.winner_cash[i]),
+                "realised": int(realised[i]),
                 "loser_fee": int(loser_fees[i]),
                 "winner_fee": int(winner_fees[i]),
                 "loser_size_before": int(before.loser_size[i]),
@@ -250,14 +253,13 @@ class Deleveraging:
 
 
 class _Sides:
-    """Sizes, equities and cash of both sides of ADL pieces at one moment."""
+    """Sizes and equities of both sides of ADL pieces at one moment."""
 
     def __init__(self, state: State, losers: Array, winners: Array) -> None:
         positions = state.positions
         self.loser_size = positions["size"][losers].copy()
         self.winner_size = positions["size"][winners].copy()
         loser_pools, winner_pools = positions["pool"][losers], positions["pool"][winners]
-        self.winner_cash = state.pools["cash"][winner_pools].copy()
         values = {
             int(pool): valuation(state.arrays, int(pool)) if is_valued(state.arrays, int(pool)) else (0, 0, 0)
             for pool in np.unique(np.concatenate((loser_pools, winner_pools)))

@@ -11,10 +11,9 @@ from typing import Annotated
 from pydantic import Field
 
 from replay.errors import RunError
-from replay.folders import sha256_file
 from replay.loop.added import Added, AddedCash, AddedPosition
 from replay.sources.scenario_model import At, Entry, Moment, Name, NotZero, Number, Positive
-from replay.sources.scenario_read import Form, Page, Place, read_form
+from replay.sources.scenario_read import Form, Page, Place, parse_form, read_text
 from replay.tape.read import Market, Tape
 from replay.tape.schema import Mode, Payoff
 from replay.units import BOUND, MONEY_SCALE, format_time, format_units, rescale
@@ -61,13 +60,13 @@ class AddedBook:
 
     Attributes:
         name: Name of the file.
-        sha256: Hash of its bytes.
+        text: What it says.
         accounts: Names of the accounts.
         entries: What is booked, by moment; within a moment cash first, then in the order of the file.
     """
 
     name: str
-    sha256: str
+    text: str
     accounts: tuple[str, ...]
     entries: tuple[Added, ...]
 
@@ -79,9 +78,14 @@ def read_added(path: Path, tape: Tape, *, until: int | None = None) -> AddedBook
         SourceError: Not readable; a key or value of another form; a name the tape has; an unknown market or
             ledger; a moment outside the replayed time; a size that is no multiple of the lot.
     """
-    book, page = read_form(path, _FORM)
+    return parse_added(read_text(path, _FORM), path, tape, until=until)
+
+
+def parse_added(text: str, path: Path, tape: Tape, *, until: int | None = None) -> AddedBook:
+    """Read a book of own accounts from its text; see :func:`read_added`."""
+    book, page = parse_form(text, path, _FORM)
     entries = _Resolver(tape, page, until).entries(book)
-    return AddedBook(path.name, sha256_file(path), tuple(a.name for a in book.accounts), entries)
+    return AddedBook(path.name, text, tuple(account.name for account in book.accounts), entries)
 
 
 def followed_accounts(tape: Tape, watch: Sequence[str], added: AddedBook | None) -> tuple[str, ...]:

@@ -152,8 +152,9 @@ def run(
                 "until": until,
                 "watch": list(watch) or None,
                 "sample_ns": sample_ns or None,
-                "add": None if added is None else {"name": added.name, "sha256": added.sha256},
+                "add": None if added is None else added.name,
             },
+            added=None if added is None else {"name": added.name, "text": added.text},
             assumptions=_assumptions(
                 tape, plan.assumptions, outcome, added, rules_decide=rules_decide, anchoring=anchoring
             ),

@@ -6,6 +6,7 @@
 - ``tape``: ``name`` (of its folder), ``sha256``, ``venue``;
 - ``span``: ``from`` and ``until``, first and last moment replayed in ns, or null;
 - ``switches``: ``liquidations``, ``execution``, ``anchor_equity``, ... as chosen;
+- ``added``: ``name`` and ``text`` of the book of accounts that the user added, or null;
 - ``assumptions``: sentences, of the rules, the tape and the switches;
 - ``coverage``: equity grade -> ``pools`` (count) and ``notional`` (open notional at the last marks,
   atoms by currency);
@@ -156,6 +157,7 @@ def write_run_manifest(
     tape: Mapping[str, Any],
     span: tuple[int | None, int | None],
     switches: Mapping[str, Any],
+    added: Mapping[str, str] | None = None,
     assumptions: Sequence[str],
     coverage: Mapping[str, Any],
     counts: Mapping[str, Any],
@@ -177,6 +179,7 @@ def write_run_manifest(
         "tape": dict(tape),
         "span": {"from": span[0], "until": span[1]},
         "switches": dict(switches),
+        "added": added if added is None else dict(added),
         "assumptions": list(assumptions),
         "coverage": dict(coverage),
         "counts": dict(counts),

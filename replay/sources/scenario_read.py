@@ -83,12 +83,25 @@ def read_form(path: Path, form: Form[Content]) -> tuple[Content, Page]:
     Raises:
         SourceError: Not readable, not TOML, an unknown or missing key, a value of another form.
     """
+    return parse_form(read_text(path, form), path, form)
+
+
+def read_text(path: Path, form: Form[Any]) -> str:
+    """Return the text of a hand-written file.
+
+    Raises:
+        SourceError: Not readable, or not UTF-8.
+    """
     try:
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8")
     except OSError as failure:
         raise SourceError(f"cannot be read: {failure.strerror}", file=path) from failure
     except UnicodeDecodeError as failure:
         raise SourceError("is not UTF-8 text", file=path, mend=f"{form.called} is a TOML file") from failure
+
+
+def parse_form(text: str, path: Path, form: Form[Content]) -> tuple[Content, Page]:
+    """Validate the text of a hand-written file; see :func:`read_form`."""
     try:
         document = tomllib.loads(text, parse_float=lambda literal: literal.replace("_", ""))
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as failure:

@@ -157,7 +157,7 @@ def test_the_command_takes_the_book_and_says_so(tape: Path, tmp_path: Path) -> N
     result = CliRunner().invoke(cli, [*args, "--add", str(book), "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     run = replay.open_run(tmp_path / "run")
-    assert run.manifest["switches"]["add"]["name"] == "book.toml"
+    assert run.manifest["switches"]["add"] == "book.toml"
     assert any(
         text.startswith("added: the accounts of book.toml (1)") for text in run.manifest["assumptions"]
     )

@@ -113,7 +113,7 @@ def test_the_published_queue_is_closed_at_the_bankruptcy_price(cases: dict[str, 
     losers, winners, quantity = pair_queue(
         np.array([20], np.int64), np.array([row["qty"] for row in longs], np.int64)
     )
-    fees = np.zeros(len(quantity), np.int64), np.zeros(len(quantity), np.int64)
+    fees = [np.zeros(len(quantity), np.int64) for _ in range(3)]
     book_pairs(
         state.arrays,
         np.full(len(losers), loser),
@@ -376,7 +376,7 @@ def test_a_piece_moves_value_between_the_two_and_fees_out(market: Any, loser_is_
     loser, other = hold(state, "loser", sign, 100, 1_000), hold(state, "winner", -sign, 100, 1_000)
     value = 9 * ATOMS // 10 if market.payoff == 1 else 90 * ATOMS
     entry = ATOMS if market.payoff == 1 else 100 * ATOMS
-    loser_fees, winner_fees = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    loser_fees, winner_fees, realised = (np.zeros(1, np.int64) for _ in range(3))
     book_pairs(
         state.arrays,
         np.array([loser]),
@@ -387,6 +387,7 @@ def test_a_piece_moves_value_between_the_two_and_fees_out(market: Any, loser_is_
         5 * 10**9,
         loser_fees,
         winner_fees,
+        realised,
     )
     gain_of_long = (value - entry) * (-1 if market.payoff == 1 else 1)
     loser_gain = gain_of_long if loser_is_long else -gain_of_long
@@ -394,6 +395,7 @@ def test_a_piece_moves_value_between_the_two_and_fees_out(market: Any, loser_is_
     assert winner_fees.tolist() == [value // 200]
     assert cash_of(state, loser) == 1_000 * ATOMS + loser_gain - value // 100
     assert cash_of(state, other) == 1_000 * ATOMS - loser_gain - value // 200
+    assert realised.tolist() == [-loser_gain - value // 200]
     assert cash_of_fees(state) == value // 100 + value // 200
 
 
@@ -405,7 +407,7 @@ def test_a_loser_without_cash_pays_no_fee() -> None:
     state = state_of(linear())
     set_mark(state, 100)
     loser, other = hold(state, "loser", 1, 100, 10), hold(state, "winner", -1, 100, 1_000)
-    fees = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    fees = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
     book_pairs(
         state.arrays,
         np.array([loser]),
