@@ -34,6 +34,7 @@ from replay.loop.state import (
     FAULT,
     MARKS_MOVED,
     PENDING,
+    RESTORED,
     SHADOWS,
     SPOT_ROWS,
     STEP_TS,
@@ -358,8 +359,8 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         grade: Equity grade of pools that the window brings up.
 
     Returns:
-        ``DONE``, ``ATTEND`` (pools in ``s.breaches``, or a mark moved while the host attends),
-        ``HEAP_FULL`` or ``FAULTED``.
+        ``DONE``, ``ATTEND`` (pools in ``s.breaches`` or restored, or a mark moved while the host
+        attends), ``HEAP_FULL`` or ``FAULTED``.
     """
     while True:
         if not s.counters[PENDING]:
@@ -369,6 +370,7 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
             s.counters[STEP_TS] = ts
             s.counters[STEPS] += 1
             s.counters[BREACHES] = 0
+            s.counters[RESTORED] = 0
             s.counters[MARKS_MOVED] = 0
             if not _apply_step(s, w, x, ts, grade):
                 return FAULTED
@@ -381,5 +383,6 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         close_shadows(s, x)
         if s.counters[FAULT]:
             return FAULTED
-        if s.counters[BREACHES] or (s.counters[ATTENDING] and s.counters[MARKS_MOVED]):
+        has_news = s.counters[BREACHES] or s.counters[RESTORED]
+        if has_news or (s.counters[ATTENDING] and s.counters[MARKS_MOVED]):
             return ATTEND

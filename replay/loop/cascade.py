@@ -19,8 +19,8 @@ from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.episodes import Episodes, Leg
 from replay.loop.ledger import book_forced, move_cash
 from replay.loop.rows import CascadeRows, Sink, append_rows
-from replay.loop.state import ATTENDING, MARKS_MOVED, State
-from replay.loop.watch import soil, wait_for_marks
+from replay.loop.state import ATTENDING, State
+from replay.loop.watch import wait_for_marks
 from replay.loop.waterfall import (
     ForcedBatch,
     fees_of,
@@ -111,17 +111,9 @@ class Cascade:
         append_rows(self._sink, "liquidations", rows)
 
     def _restored(self, in_breach: set[int]) -> list[int]:
-        """Return the pools in liquidation that were judged in this step and are not in breach any more.
-
-        They are judged when a mark moves; in other steps only those count that no longer are in breach. These
-        have no certificate from the judge yet, so it has to see them in the next step.
-        """
-        candidates = np.array(sorted(self.episodes.open.keys() - in_breach), np.int64)
-        if not self._state.arrays.counters[MARKS_MOVED] and len(candidates):
-            candidates = candidates[~self._still_in_breach(candidates)]
-            for pool in candidates.tolist():
-                soil(self._state.arrays, pool)
-        return list(candidates.tolist())
+        """Return the pools in liquidation that were judged in this step and are flat or not in breach."""
+        waiting = self._state.pools["waiting"]
+        return [pool for pool in sorted(self.episodes.open.keys() - in_breach) if not waiting[pool]]
 
     def _open_episodes(self, ts: int, breaches: Array, recorded: Array) -> None:
         """Begin episodes, and add legs for positions that came later."""

@@ -41,6 +41,14 @@ _UNKNOWN = int(Grade.UNKNOWN)
 @kernel
 def add_cash(s: Arrays, pool: int, amount: int) -> None:
     """Change the cash of a pool, and with it the reserve of its certificate."""
+    _change_cash(s, pool, amount)
+    p = s.pools[pool]
+    if s.counters[WATCHING] and (p.reserve < s.counters[LEAST_SLACK] or (p.waiting and amount != 0)):
+        soil(s, pool)
+
+
+@kernel
+def _change_cash(s: Arrays, pool: int, amount: int) -> None:
     p = s.pools[pool]
     cash = p.cash + amount
     if abs(cash) >= BOUND:
@@ -48,13 +56,11 @@ def add_cash(s: Arrays, pool: int, amount: int) -> None:
         return
     p.cash = cash
     p.reserve += amount
-    if s.counters[WATCHING] and p.reserve < s.counters[LEAST_SLACK]:
-        soil(s, pool)
 
 
 @kernel
 def apply_booking(s: Arrays, slot: int, qty: int, value: int, closing_value: int) -> None:
-    """Change size, cost and cash for a booking of ``value``; see :func:`book`."""
+    """Change size, cost and cash for a booking of ``value``, without its watch; see :func:`book`."""
     p = s.positions[slot]
     size = p.size
     cash_change = 0
@@ -76,7 +82,7 @@ def apply_booking(s: Arrays, slot: int, qty: int, value: int, closing_value: int
     if abs(p.size) >= BOUND or abs(p.cost) >= BOUND:
         fault(s, CELL_OVERFLOW, p.pool, p.market)
         return
-    add_cash(s, p.pool, cash_change)
+    _change_cash(s, i64(p.pool), cash_change)
 
 
 @kernel

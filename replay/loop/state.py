@@ -39,6 +39,7 @@ POOL = np.dtype(
         ("special", "u1"),  # pseudo account: unlimited credit, never risk-checked
         ("dirty", "u1"),
         ("in_breach", "u1"),  # at the end of the current step: no winner of it
+        ("waiting", "u1"),  # in liquidation: judged when a mark moves or something is booked to it
     ],
     align=True,
 )
@@ -158,8 +159,9 @@ BREAK = np.dtype(
     BUCKET_NS,
     WAITING,
     MARKS_MOVED,
+    RESTORED,
     COUNTERS,
-) = range(28)
+) = range(29)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -182,7 +184,7 @@ class Arrays(NamedTuple):
     position_table: Array
     dirty: Array  # int32: pools to re-check at the end of the step
     breaches: Array  # int32: pools found in breach, ascending
-    waiting: Array  # int32: pools in liquidation, to be judged again when a mark moves
+    waiting: Array  # int32: pools in liquidation, see POOL.waiting
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps

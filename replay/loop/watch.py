@@ -26,6 +26,7 @@ from replay.loop.state import (
     MARKS_MOVED,
     POSITIONS,
     RECHECKS,
+    RESTORED,
     STEP_TS,
     WAITING,
     Arrays,
@@ -113,6 +114,8 @@ def touch(s: Arrays, slot: int) -> None:
     pool = s.pools[p.pool]
     if pool.special or pool.grade == _UNKNOWN:
         return
+    if pool.waiting:
+        soil(s, p.pool)
     if p.size == 0:
         _void(s, slot)
         # Without its position in a market that has no mark yet, the pool may be valued for the first time.
@@ -290,6 +293,8 @@ def _heaps_have_room(s: Arrays, pool: int) -> bool:
 def judge(s: Arrays) -> bool:
     """Judge the dirty pools exactly, ascending; breaches go to ``s.breaches``, the others are re-armed.
 
+    A pool in liquidation that is not in breach any more, or flat, waits no longer and is counted as restored.
+
     Returns:
         False if a wake-up heap is full: grow ``counters[FULL_HEAP]`` and call again.
     """
@@ -300,21 +305,26 @@ def judge(s: Arrays) -> bool:
     for i in range(count):
         pool = s.dirty[i]
         expired = s.counters[ANCHORING] and s.pools[pool].anchor_ts != s.counters[STEP_TS]
-        if expired or not is_valued(s, pool) or _is_flat(s, pool):
+        if expired or not is_valued(s, pool):
             s.pools[pool].dirty = 0
             done += 1
             continue
-        margin = slack(s, pool)
-        s.pools[pool].in_breach = margin < s.counters[LEAST_SLACK]
+        is_flat = _is_flat(s, pool)
+        margin = i64(0) if is_flat else slack(s, pool)
+        s.pools[pool].in_breach = not is_flat and margin < s.counters[LEAST_SLACK]
         if s.pools[pool].in_breach:
             s.breaches[s.counters[BREACHES]] = pool
             s.counters[BREACHES] += 1
-        else:
+        elif not is_flat:
             if not _heaps_have_room(s, pool):
                 room = False
                 break
             _rearm(s, pool, margin)
-        s.counters[RECHECKS] += 1
+        if s.pools[pool].waiting and not s.pools[pool].in_breach:
+            s.pools[pool].waiting = 0
+            s.counters[RESTORED] += 1
+        if not is_flat:
+            s.counters[RECHECKS] += 1
         s.pools[pool].dirty = 0
         done += 1
     for i in range(done, count):
@@ -325,13 +335,25 @@ def judge(s: Arrays) -> bool:
 
 @kernel
 def wait_for_marks(s: Arrays, pools: Array) -> None:
-    """Let the pools in liquidation that still have positions wait for the next step in which a mark moves."""
+    """Let the pools in liquidation that still have positions wait.
+
+    They are judged again at the end of the next step in which a mark moves or the tape books something to
+    them; what their own forced orders booked does not count.
+    """
     s.counters[WAITING] = 0
     for pool in pools:
         s.pools[pool].in_breach = False
-        if not _is_flat(s, pool):
+        s.pools[pool].dirty = 0
+        s.pools[pool].waiting = not _is_flat(s, pool)
+        if s.pools[pool].waiting:
             s.waiting[s.counters[WAITING]] = pool
             s.counters[WAITING] += 1
+    kept = 0
+    for i in range(s.counters[DIRTY]):
+        if s.pools[s.dirty[i]].dirty:
+            s.dirty[kept] = s.dirty[i]
+            kept += 1
+    s.counters[DIRTY] = kept
 
 
 @kernel

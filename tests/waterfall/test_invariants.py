@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,144 +14,21 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from replay.loop.adl import SCORES
 from replay.loop.books import closing_tables
 from replay.loop.depth import NO_LIMIT, Depth, _without
 from replay.loop.engine import Replay
-from replay.rules.plan import Absorber, Adl, BookOrder, Deleverage, DepthRule, Plan, Rung, Takeover
+from replay.rules.plan import BookOrder, Deleverage, Plan, Takeover
 from replay.tape import read
-from replay.tape.schema import Payoff, Side
-from tests.loop.in_memory import MemoryRun, MemoryTape, Row, _arrow, _window_columns, plan_of
+from replay.tape.schema import Side
+from tests.loop.in_memory import MemoryRun, Row
 from tests.reference import Day, contract_value
-from tests.strategies import random_day, random_rules
-from tests.waterfall.small import RATE_ONE, SECOND
+from tests.strategies import random_day
+from tests.waterfall.random_plans import DeepTape, random_depth, random_plan
 
 DAYS = int(os.environ.get("REPLAY_RANDOM_DAYS", "100"))
 
 
-# --- random books and plans ----------------------------------------------------------------------------
-
-
-def random_depth(seed: int, day: Day, *, times: int = 1) -> list[Row]:
-    """Snapshots near the prices of a day: a few levels, some missing, some empty on one side."""
-    rng = random.Random(seed)
-    rows: list[Row] = []
-    moments = sorted({row.ts for table in (day.prices, day.fills) for row in table})
-    prices: dict[int, int] = {}
-    by_ts: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for price in day.prices:
-        spec = day.markets[price.market]
-        by_ts[price.ts].append((price.market, price.price // 10 ** (spec.mark_scale - spec.price_scale)))
-    for fill in day.fills:
-        by_ts[fill.ts].append((fill.market, fill.price))
-    sizes: dict[int, list[int]] = defaultdict(lambda: [1_000])
-    for fill in day.fills:
-        sizes[fill.market].append(abs(fill.qty))
-    for ts in moments:
-        prices.update(by_ts[ts])
-        for market, price in sorted(prices.items()):
-            if day.markets[market].payoff == Payoff.SPOT or rng.random() < 0.6:
-                continue
-            usual = rng.choice(sizes[market])
-            sides = rng.choice([(Side.BID, Side.ASK), (Side.BID, Side.ASK), (Side.BID,), (Side.ASK,)])
-            for side in sides:
-                away = -1 if side == Side.BID else 1
-                for _ in range(rng.randint(1, 4)):
-                    level = max(1, price + away * round(price * rng.choice([0, 0.0005, 0.003, 0.02, 0.1])))
-                    qty = max(1, round(usual * rng.choice([0.01, 0.2, 1, 3]) * rng.random()))
-                    rows.append(
-                        {"ts": ts, "market": market, "side": side, "price": level, "qty": qty * times}
-                    )
-    return rows
-
-
-def random_plan(seed: int, day: Day) -> Plan:
-    """Rungs, absorber, depth and ADL from a seed, over the margin tables of `random_rules`."""
-    rng = random.Random(seed)
-    plan = plan_of(random_rules(seed, day), len(day.markets))
-    vault = rng.random() < 0.5
-    adl = None
-    if rng.random() < 0.85:
-        adl = Adl(
-            score=rng.choice(sorted(SCORES)),
-            price=rng.choice(["previous_mark", "mark", "bankruptcy"]),
-            winner_fee_rate=rng.choice([0, RATE_ONE // 5_000]),
-            loser_fee_rate=rng.choice([0, RATE_ONE // 2_000]),
-            lights=5,
-        )
-    drawdown = None
-    if adl is not None and rng.random() < 0.5:
-        drawdown = rng.choice([(3 * RATE_ONE // 10, RATE_ONE // 4), (RATE_ONE // 100, RATE_ONE // 200)])
-    absorber = Absorber(
-        account="@vault:v" if vault else "@fund:f",
-        work_out=rng.choice(["hold", "book"]),
-        insolvent_below=adl is not None and drawdown is None and rng.random() < 0.6,
-        drawdown=drawdown,
-        window_ns=3_600 * SECOND if drawdown else 0,
-        least_balance=0,
-        stops_at_zero=adl is not None and rng.random() < 0.5,
-    )
-    usual = rng.choice([10**9, 10**11, 10**13])
-    return replace(
-        plan,
-        ladder=_ladder(rng, usual, has_adl=adl is not None),
-        absorber=absorber,
-        adl=adl,
-        depth=DepthRule(
-            provider=rng.choice(["levels", "levels", "static"]),
-            haircut_rate=rng.choice([0, RATE_ONE // 3]),
-            half_life_ns=rng.choice([0, SECOND, 3_600 * SECOND]),
-            participation_rate=0,
-            window_ns=0,
-            slippage_bp=0,
-            static=((5, usual), (100, 3 * usual)),
-        ),
-    )
-
-
-def _ladder(rng: random.Random, usual: int, *, has_adl: bool) -> tuple[Rung, ...]:
-    def order(size: str, tif: bool) -> BookOrder:
-        sliced = size == "full" and rng.random() < 0.5
-        return BookOrder(
-            level=(1, 1),
-            size=cast(Any, size),
-            slice_above=usual if sliced else 0,
-            slice_rate=RATE_ONE // 5 if sliced else RATE_ONE,
-            cooldown_ns=30 * SECOND if sliced else 0,
-            limit=rng.choice(["none", "bankruptcy"]),
-            all_or_nothing=tif,
-            surplus_to=rng.choice(["trader", "absorber"]),
-            fee_rate=rng.choice([0, 450_000_000]),
-        )
-
-    rungs: list[Rung] = []
-    if rng.random() < 0.3:
-        rungs.append(order("step_down", True))
-    rungs.append(order("full", False))
-    kind = rng.random()
-    if kind < 0.5:
-        rungs.append(Takeover((1, 1) if rng.random() < 0.5 else (2, 3), "bankruptcy"))
-    elif kind < 0.7 and has_adl:
-        return (*rungs, Deleverage((1, 1)))
-    else:
-        rungs.append(Takeover((2, 3), "bankruptcy"))
-    if has_adl and rng.random() < 0.7:
-        rungs.append(Deleverage((0, 1)))
-    return tuple(rungs)
-
-
 # --- a run in memory -------------------------------------------------------------------------------------
-
-
-class DeepTape(MemoryTape):
-    """A day in memory with snapshots of the book."""
-
-    def __init__(self, day: Day, depth: list[Row], seed: int) -> None:
-        super().__init__(day, seed)
-        self._tables["depth"] = _arrow("depth", depth)
-        self._columns["depth"] = _window_columns("depth", self._tables["depth"])
-        self.moments = sorted({int(ts) for table in self._columns.values() for ts in table.ts})
-        self.first_ts, self.last_ts = min(self.moments, default=None), max(self.moments, default=None)
 
 
 class WatchedDepth:

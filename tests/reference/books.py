@@ -198,6 +198,7 @@ class Pool:
     market: int | None  # of an isolated pool
     grade: int
     cash: int = 0
+    positions: list[Position] = field(default_factory=list)
 
     @property
     def special(self) -> bool:
@@ -319,10 +320,11 @@ class Books:
                 account, self.day.markets[market].ledger, market if mode == Mode.ISOLATED else None
             )
             self.positions[key] = Position(pool, market, mode)
+            pool.positions.append(self.positions[key])
         return self.positions[key]
 
     def open_positions(self, pool: Pool) -> list[Position]:
-        return [position for position in self.positions.values() if position.pool is pool and position.size]
+        return [position for position in pool.positions if position.size]
 
     # -- valuing
 

@@ -1,0 +1,61 @@
+"""The reference engine: slow, plain Python that says what the compiled loop has to do.
+
+``books`` is the ledger, the margin checks and the audit; ``waterfall`` adds depth, ladder, absorber, ADL and
+bad debt. Neither calls product code for anything that is under test.
+"""
+
+from tests.reference.books import (
+    ATOMS,
+    RATE_ONE,
+    Books,
+    Break,
+    Day,
+    Facts,
+    Fill,
+    Funding,
+    Liquidation,
+    Market,
+    OpeningCash,
+    OpeningPosition,
+    Pool,
+    Position,
+    Price,
+    Rules,
+    Takeover,
+    Tier,
+    Transfer,
+    by_moment,
+    contract_value,
+    replay,
+    round_up,
+    sign,
+    split,
+)
+
+__all__ = [
+    "ATOMS",
+    "RATE_ONE",
+    "Books",
+    "Break",
+    "Day",
+    "Facts",
+    "Fill",
+    "Funding",
+    "Liquidation",
+    "Market",
+    "OpeningCash",
+    "OpeningPosition",
+    "Pool",
+    "Position",
+    "Price",
+    "Rules",
+    "Takeover",
+    "Tier",
+    "Transfer",
+    "by_moment",
+    "contract_value",
+    "replay",
+    "round_up",
+    "sign",
+    "split",
+]
