@@ -15,14 +15,34 @@ from tests.strategies import random_day, random_rules
 from tests.waterfall.random_plans import DeepTape, random_depth, random_plan
 
 STAGES = (
-    "book: filled", "book: depth used up", "book: depth within the limit used up",
-    "takeover: taken over by @vault", "takeover: taken over by @fund",
-    "takeover: the absorber's capacity is used up", "adl: ladder", "adl: takeover", "adl: @vault", "adl: @fund", "ledger: opening", "ledger: surplus", "ledger: takeover", "ledger: work out",
-    "ledger: deleveraged", "engaged: book", "engaged: takeover", "engaged: adl",
-    "start: the balance is not above zero", "start: drawdown of the market against the fund's peak",
-    "stop: the balance is above zero", "stop: drawdown of the market against the fund's peak",
-    "shared: bad_debt", "ended", "left open", "adl fee", "winner fee",
-)  # fmt: skip
+    "book: filled",
+    "book: depth used up",
+    "book: depth within the limit used up",
+    "takeover: taken over by @vault",
+    "takeover: taken over by @fund",
+    "takeover: the absorber's capacity is used up",
+    "adl: ladder",
+    "adl: takeover",
+    "adl: @vault",
+    "adl: @fund",
+    "ledger: opening",
+    "ledger: surplus",
+    "ledger: takeover",
+    "ledger: work out",
+    "ledger: deleveraged",
+    "engaged: book",
+    "engaged: takeover",
+    "engaged: adl",
+    "start: the balance is not above zero",
+    "start: drawdown of the market against the fund's peak",
+    "stop: the balance is above zero",
+    "stop: drawdown of the market against the fund's peak",
+    "shared: bad_debt",
+    "ended",
+    "left open",
+    "adl fee",
+    "winner fee",
+)
 """Every stage and reason that a day under some rules can reach."""
 
 _ACCOUNTS = ("account", "loser", "winner")
