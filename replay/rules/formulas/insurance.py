@@ -66,6 +66,17 @@ def cover(deficit: Exact, fund: Exact) -> Cover:
     return Cover(paid, Fraction(fund) - paid, Fraction(deficit) - paid)
 
 
+def credit_and_cover(deficit: Exact, fund: Exact, inflow: Exact, *, credit_first: bool) -> Cover:
+    """Pay a deficit in a step in which the fund also receives fees, before or after it pays.
+
+    Source: adl-paper.md section 1.3: the order changes when deleveraging begins.
+    """
+    if credit_first:
+        return cover(deficit, Fraction(fund) + inflow)
+    paid = cover(deficit, fund)
+    return Cover(paid.paid, paid.fund_after + inflow, paid.left)
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """A negative profit: settled against winners, bought with the fund's money, socialised."""

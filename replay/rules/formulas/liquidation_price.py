@@ -38,7 +38,8 @@ def at_mark(
         multiplier: Of the contract.
 
     Returns:
-        The price, or None where no positive price brings the position that low.
+        The price: not above zero for a linear long that cannot fall that low; None for an inverse position
+        that no price brings there.
     """
     worth = value_at(payoff, size, entry, multiplier) - collateral - deduction
     # |V| is side * V, and V keeps its sign at every price.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from replay.rules.formulas.exact import Exact, clamp, round_down, round_up
+from replay.rules.formulas.exact import Exact, clamp, round_down, round_up, square_root
 
 
 def capped_portion(
@@ -127,3 +127,19 @@ def restoring_slice(
     if need <= 0:
         return Fraction(0)
     return Fraction(size) if freed <= 0 else clamp(need / freed, 0, size)
+
+
+def restoring_slice_with_impact(
+    mark: Exact, size: Exact, equity: Exact, ratio: Exact, impact: Exact, *, fee: Exact = 0, digits: int = 12
+) -> Fraction | None:
+    """Return the least slice that restores a ratio when each unit moves the price by ``impact``.
+
+    The smaller root of ``impact/2 * dq^2 - mu*p*dq + (mu*p*q - e + fee) = 0``, rounded down to ``digits``
+    decimal digits; None where no slice restores it. Source: adl-paper.md section 1.2.
+    """
+    need = Fraction(ratio) * mark * size - equity + fee
+    slope = Fraction(ratio) * mark
+    inside = slope * slope - 2 * Fraction(impact) * need
+    if inside < 0:
+        return None
+    return clamp((slope - square_root(inside, digits)) / impact, 0, size)
