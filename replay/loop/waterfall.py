@@ -237,7 +237,9 @@ def _step_down(state: State, market: int, size: int, mark: int, lot: int) -> int
         return 0
     edge = int(mine[tier])
     num, den = int(record["mark_num"]), int(record["mark_den"])
-    keep = edge * mark // num if record["inverse"] else edge * den // (mark * num)
+    # The largest size whose exact value rounds to the edge: at most half an atom above it.
+    above = 2 * edge + 1
+    keep = above * mark // (2 * num) if record["inverse"] else above * den // (2 * mark * num)
     while keep > 0 and abs(value_of(state, market, keep, mark, at_mark=True)) > edge:
         keep -= 1
     cut = abs(size) - keep
