@@ -60,8 +60,8 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
 
     Views: every table of the run (decoded; as stored in schema ``raw``), ``markets``, ``accounts``,
     ``ledgers``, ``recorded_liquidations`` (the audit, one row per liquidation), ``run`` (one row with what
-    the manifest says) and ``assumptions``. It uses one thread, so that the same question gets the same
-    answer to the last digit.
+    the manifest says) and ``assumptions``, each with what it decided. It uses one thread, so that the same
+    question gets the same answer to the last digit.
     """
     connection = duckdb.connect(":memory:")
     connection.execute("CREATE SCHEMA raw")
@@ -71,8 +71,8 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     for name, table in RUN_TABLES.items():
         connection.execute(f"CREATE VIEW {name} AS {decoded(table)}")
     connection.execute(_DIMENSION_VIEWS)
-    connection.execute(resources.files("replay.run").joinpath("views.sql").read_text(encoding="utf-8"))
     _describe(connection, run)
+    connection.execute(resources.files("replay.run").joinpath("views.sql").read_text(encoding="utf-8"))
     connection.execute(_SETTINGS)
     return connection
 
@@ -242,7 +242,8 @@ def _describe(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
     parameters.append(json.dumps(manifest))
     connection.execute(f"CREATE TABLE run AS SELECT {', '.join(columns)}", parameters)
     connection.execute(
-        "CREATE TABLE assumptions AS SELECT generate_subscripts(a, 1) AS n, unnest(a) AS assumption "
-        "FROM (SELECT ?::VARCHAR[] AS a)",
+        "CREATE TABLE stated AS SELECT n, assumption, "
+        "regexp_extract(assumption, '^rules: ([a-z_]+(?:\\.[a-z_0-9]+)*)[:,]', 1) AS key FROM "
+        "(SELECT generate_subscripts(a, 1) AS n, unnest(a) AS assumption FROM (SELECT ?::VARCHAR[] AS a))",
         [manifest["assumptions"]],
     )

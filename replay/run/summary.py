@@ -70,6 +70,11 @@ def summarise(run: Run) -> Summary:
                 Line("breaks", f"{_count(breaks, 'start position')} that earlier fills do not explain")
             )
         judged = run.rows("audit") > 0
+        effects = _ask(
+            connection,
+            "SELECT decided, count(*) AS n FROM assumptions WHERE assumption LIKE 'rules: %' "
+            "AND decided IS NOT NULL AND decided NOT LIKE '0 %' GROUP BY decided ORDER BY min(n)",
+        )
     finally:
         connection.close()
     return Summary(
@@ -77,7 +82,7 @@ def summarise(run: Run) -> Summary:
         facts=tuple(facts),
         small_print=(
             Line("coverage", _coverage(run.manifest["coverage"])),
-            *_assumptions(run),
+            *_assumptions(run, effects),
             *_effort(run.manifest),
         ),
         commands=_commands(run, judged=judged),
@@ -278,8 +283,8 @@ def _coverage(coverage: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(parts) or "no pools"
 
 
-def _assumptions(run: Run) -> list[Line]:
-    """Say what the marks are, on which all else rests, and count the assumptions."""
+def _assumptions(run: Run, effects: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Say what the marks are, on which all else rests; count the assumptions, and say what they decided."""
     marks: list[str] = []
     counts: dict[str, int] = {}
     for assumption in run.manifest["assumptions"]:
@@ -292,6 +297,9 @@ def _assumptions(run: Run) -> list[Line]:
     if counts:
         parts = ", ".join(f"{number} {whose}" for whose, number in counts.items())
         lines.append(Line("assumed", f"{_count(sum(counts.values()), 'assumption')}: {parts}"))
+    if effects:
+        decided = "; ".join(f"{row['decided']} ({row['n']})" for row in effects)
+        lines.append(Line("rest on it", f"by assumptions of the rules (how many): {decided}"))
     return lines
 
 

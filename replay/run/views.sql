@@ -41,3 +41,50 @@ SELECT
 FROM audit AS a
 JOIN raw.audit AS r USING (seq)
 GROUP BY a.liquidation;
+
+-- What the rules' assumptions decided in this run, by the key they stand for: how much of the result rests on each.
+CREATE VIEW assumption_effects AS
+WITH money AS (
+    SELECT
+        coalesce(string_agg(printf('%,.2f %s', winner, currency), ', ' ORDER BY winner DESC), '0') AS winner,
+        coalesce(string_agg(printf('%,.2f %s', loser, currency), ', ' ORDER BY loser DESC), '0') AS loser
+    FROM (
+        SELECT currency, sum(winner_fee) AS winner, sum(loser_fee) AS loser FROM adl_fills GROUP BY currency
+    )
+),
+orders AS (
+    SELECT
+        count(*) FILTER (stage = 'book') AS sent,
+        count(*) FILTER (stage = 'book' AND filled <> asked) AS unfilled,
+        count(*) FILTER (stage = 'takeover') AS takeovers
+    FROM forced_orders
+),
+closings AS (
+    SELECT
+        count(*) AS fills,
+        count(DISTINCT winner) AS winners,
+        count(*) FILTER (liquidation IS NULL) AS of_absorber
+    FROM adl_fills
+),
+judged AS (SELECT count(DISTINCT liquidation) AS liquidations, count(*) AS positions FROM liquidations)
+SELECT 'margin' AS key, printf('%,d liquidations', liquidations) AS effect FROM judged
+UNION ALL SELECT 'trigger', printf('%,d liquidations', liquidations) FROM judged
+UNION ALL SELECT 'bankruptcy', printf('%,d bankruptcy prices', positions) FROM judged
+UNION ALL SELECT 'ladder', printf('%,d orders into the book, %,d takeovers', sent, takeovers) FROM orders
+UNION ALL SELECT 'depth', printf('%,d orders into the book, %,d of them not filled whole', sent, unfilled) FROM orders
+UNION ALL SELECT 'absorbers', printf('%,d takeovers, %,d closings of its own positions', takeovers, of_absorber)
+    FROM orders, closings
+UNION ALL SELECT 'adl', printf('%,d closings of %,d winners', fills, winners) FROM closings
+UNION ALL SELECT 'adl.winner_fee', printf('fees of %s', winner) FROM money
+UNION ALL SELECT 'adl.loser_fee', printf('fees of %s', loser) FROM money;
+
+CREATE VIEW assumptions AS
+SELECT
+    n,
+    assumption,
+    (
+        SELECT arg_max(e.effect, length(e.key))
+        FROM assumption_effects AS e
+        WHERE s.key = e.key OR starts_with(s.key, e.key || '.')
+    ) AS decided
+FROM stated AS s;
