@@ -69,6 +69,7 @@ def standing(
         sink,
         rules_decide=switches["liquidations"] == "rules",
         anchoring=switches["anchor_equity"] == "recorded",
+        executing=(switches["liquidations"], switches["execution"]) == ("recorded", "depth"),
         added=() if added is None else added.entries,
     )
     total = max(1, sum(tape.rows(name) for name in replay.outcome.rows))

@@ -31,6 +31,7 @@ from replay.loop.state import (
     BREACHES,
     BUCKET_NS,
     BUCKETS,
+    EXECUTING,
     FAULT,
     MARKS_MOVED,
     PENDING,
@@ -359,8 +360,8 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         grade: Equity grade of pools that the window brings up.
 
     Returns:
-        ``DONE``, ``ATTEND`` (pools in ``s.breaches`` or restored, or a mark moved while the host
-        attends), ``HEAP_FULL`` or ``FAULTED``.
+        ``DONE``, ``ATTEND`` (pools in ``s.breaches`` or restored, a mark moved while the host
+        attends, or the tape forced orders that the host executes), ``HEAP_FULL`` or ``FAULTED``.
     """
     while True:
         if not s.counters[PENDING]:
@@ -384,5 +385,7 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         if s.counters[FAULT]:
             return FAULTED
         has_news = s.counters[BREACHES] or s.counters[RESTORED]
+        if s.counters[EXECUTING] and _is_current(s, x, i64(s.counters[SHADOWS] - 1)):
+            return ATTEND
         if has_news or (s.counters[ATTENDING] and s.counters[MARKS_MOVED]):
             return ATTEND

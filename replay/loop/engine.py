@@ -27,6 +27,8 @@ from replay.loop.advance import (
 )
 from replay.loop.books import Conservation, check_conservation, open_books
 from replay.loop.cascade import Cascade
+from replay.loop.depth import Depth
+from replay.loop.executed import RecordedExecution
 from replay.loop.rows import Sink, append_rows
 from replay.loop.series import Sampler
 from replay.loop.shadow import ShadowAudit
@@ -37,6 +39,7 @@ from replay.loop.state import (
     BREAKS,
     BUCKETS,
     CELL_OVERFLOW,
+    EXECUTING,
     FAULT,
     FAULT_MARKET,
     FAULT_POOL,
@@ -90,6 +93,7 @@ class Replay:
         rules_decide: ``--liquidations rules``: margin checks create the forced orders; otherwise only the
             tape moves the ledger and the waterfall runs as a shadow.
         anchoring: Book the difference to recorded equity against @unexplained before each liquidation.
+        executing: ``--execution depth`` with recorded liquidations: see :mod:`replay.loop.executed`.
         added: Accounts of the user's own, in order of their moments; see :mod:`replay.loop.added`.
         watched: Names of accounts whose positions are sampled from the start.
         sample_ns: How often the series are sampled; 0 is never.
@@ -103,6 +107,7 @@ class Replay:
         *,
         rules_decide: bool = False,
         anchoring: bool = False,
+        executing: bool = False,
         added: Sequence[Added] = (),
         watched: Sequence[str] = (),
         sample_ns: int = 0,
@@ -128,10 +133,13 @@ class Replay:
             grade=grade,
             bucket_ns=_bucket(plan),
         )
-        self._audit = ShadowAudit(self.state, plan, tape.words, rules_decide=rules_decide)
         self._outcome = Outcome(self.state, Conservation((), (), ()))
         self._outcome.balanced_markets = open_books(self.state, tape)
         start = tape.first_ts or 0
+        self._executed = RecordedExecution(self.state, plan, start) if executing else None
+        self.state.arrays.counters[EXECUTING] = executing
+        executed = None if self._executed is None else self._executed.results
+        self._audit = ShadowAudit(self.state, plan, tape.words, rules_decide=rules_decide, executed=executed)
         self.cascade = Cascade(self.state, plan, sink, start) if rules_decide else None
         self._sampler = None
         if sample_ns:
@@ -216,8 +224,9 @@ class Replay:
         )
         counters = state.arrays.counters
         counters[SHADOWS] = counters[BREAKS] = 0
-        if self.cascade is not None and self.cascade.depth is not None:
-            self.cascade.depth.open_window(window.depth, window.fills)
+        depth = self._depth
+        if depth is not None:
+            depth.open_window(window.depth, window.fills)
         ruled: set[tuple[int, int]] = set()
         while True:
             status = advance(state.arrays, window, scratch, state.default_grade)
@@ -229,8 +238,8 @@ class Replay:
                 state.grow_heap(int(counters[FULL_HEAP]))
             elif status == ATTEND:
                 ruled |= self._attend(scratch, window)
-        if self.cascade is not None and self.cascade.depth is not None:
-            self.cascade.depth.close_window()
+        if depth is not None:
+            depth.close_window()
         for name, table in zip(_TABLES, window, strict=True):
             self._outcome.rows[name] += len(table[0])
         shadows = scratch.shadows[: counters[SHADOWS]]
@@ -245,6 +254,12 @@ class Replay:
             check_conservation(state, int(counters[STEP_TS]))
         state.drain_external()
 
+    @property
+    def _depth(self) -> Depth | None:
+        """The book that forced orders meet, if they meet any."""
+        stage = self.cascade or self._executed
+        return None if stage is None else stage.depth
+
     def _attend(self, scratch: Scratch, window: Window) -> set[tuple[int, int]]:
         """Run the waterfall of one step; return (pool, ts) of each pool in breach."""
         state = self.state
@@ -253,9 +268,12 @@ class Replay:
         pools = state.arrays.breaches[: counters[BREACHES]].astype(np.int64)
         counters[BREACHES] = 0
         shadows = scratch.shadows[: counters[SHADOWS]]
-        recorded = shadows["position"][shadows["ts"] == ts]
+        forced = shadows[shadows["ts"] == ts]
+        if self._executed is not None:
+            self._executed.step(ts, forced)
+            return set()
         assert self.cascade is not None
-        self.cascade.step(ts, pools, recorded)
+        self.cascade.step(ts, pools, forced["position"])
         if counters[FAULT]:
             raise self._fault(None, scratch)
         close_shadows(state.arrays, scratch)

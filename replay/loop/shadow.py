@@ -14,6 +14,7 @@ from typing import Any
 import numpy.typing as npt
 
 from replay.loop.books import value_of
+from replay.loop.executed import Executed
 from replay.loop.margin import maintenance_of
 from replay.loop.state import NEVER, State
 from replay.rules.plan import Plan
@@ -55,13 +56,23 @@ class ShadowAudit:
         plan: The compiled rules.
         words: Margin modes and methods of recorded liquidations, in the source's words.
         rules_decide: Whether the rules make the liquidations (then the question is whether they found each).
+        executed: What depth and fund of the rules would have taken, by (position, ts); None if not asked.
     """
 
-    def __init__(self, state: State, plan: Plan, words: Sequence[str], *, rules_decide: bool) -> None:
+    def __init__(
+        self,
+        state: State,
+        plan: Plan,
+        words: Sequence[str],
+        *,
+        rules_decide: bool,
+        executed: Mapping[tuple[int, int], Executed] | None = None,
+    ) -> None:
         self._state = state
         self._plan = plan
         self._words = [*words, None]  # -1 is unknown
         self._rules_decide = rules_decide
+        self._executed = executed
         self._unreported = 0
 
     def rows(
@@ -170,6 +181,10 @@ class ShadowAudit:
             row["stage"] = self._stage(equity, maintenance)
             row["absorbed"] = abs(size) if row["stage"] == "takeover" else None
             row["adl_needed"] = abs(size) if row["stage"] == "adl" else 0
+        if self._executed is not None:
+            taken = self._executed.get((int(shadow["position"]), int(shadow["ts"])))
+            if taken is not None:
+                row["booked"], row["absorbed"], row["adl_needed"] = taken
         key = (int(shadow["pool"]), int(shadow["ts"]))
         if not known or not valued:
             row["verdict"] = "unknown equity"
@@ -268,6 +283,8 @@ class ShadowAudit:
         """Return the engagements the rules see on the recorded day, one per step and market."""
         if self._rules_decide:
             return []
+        if self._executed is not None:
+            return self._executions(audit)
         groups: dict[tuple[int, int, str], list[Mapping[str, Any]]] = {}
         for row in audit:
             if row["verdict"] == "agrees":
@@ -289,4 +306,33 @@ class ShadowAudit:
                 "shadow": 1,
             }
             for (ts, market, stage), rows in groups.items()
+        ]
+
+    def _executions(self, audit: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return what of the recorded forced orders each stage would have taken, one per step and market."""
+        groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+        for row in audit:
+            if row.get("booked") is not None:
+                groups.setdefault((row["ts"], row["market"]), []).append(row)
+        absorber = self._plan.absorber
+        scope = "@book" if absorber is None else absorber.account
+        stages = (("book", "booked", "@book"), ("takeover", "absorbed", scope), ("adl", "adl_needed", scope))
+        return [
+            {
+                "ts": ts,
+                "scope": where,
+                "market": market,
+                "ledger": rows[0]["ledger"],
+                "stage": stage,
+                "state": "engaged",
+                "reason": f"recorded forced orders of {len(rows)} position{'s' if len(rows) > 1 else ''}",
+                "measured": sum(abs(row["fill_value"]) for row in rows),
+                "threshold": 0,
+                "fund_balance": None,
+                "quantity": sum(row[column] for row in rows),
+                "shadow": 1,
+            }
+            for (ts, market), rows in groups.items()
+            for stage, column, where in stages
+            if any(row[column] for row in rows)
         ]

@@ -160,8 +160,9 @@ BREAK = np.dtype(
     WAITING,
     MARKS_MOVED,
     RESTORED,
+    EXECUTING,
     COUNTERS,
-) = range(29)
+) = range(30)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3

@@ -30,7 +30,7 @@ from replay.rules import RuleBook, compile_rules
 from replay.run.added import AddedBook, followed_accounts, read_added
 from replay.run.journal import Journal
 from replay.run.store import Run, new_run_folder, open_run, write_dimensions, write_run_manifest
-from replay.run.switches import chosen_execution
+from replay.run.switches import DEPTH, RECORDED, chosen_execution
 from replay.tape.read import Tape
 from replay.tape.schema import Payoff, PriceKind
 from replay.units import NS_PER_MINUTE, format_time
@@ -111,6 +111,7 @@ def run(
             journal,
             rules_decide=rules_decide,
             anchoring=anchoring,
+            executing=(liquidations, execution) == (RECORDED, DEPTH),
             added=() if added is None else added.entries,
             watched=watched,
             sample_ns=sample_ns,
@@ -156,7 +157,13 @@ def run(
             },
             added=None if added is None else {"name": added.name, "text": added.text},
             assumptions=_assumptions(
-                tape, plan.assumptions, outcome, added, rules_decide=rules_decide, anchoring=anchoring
+                tape,
+                plan.assumptions,
+                outcome,
+                added,
+                rules_decide=rules_decide,
+                anchoring=anchoring,
+                executing=(liquidations, execution) == (RECORDED, DEPTH),
             ),
             coverage=coverage(outcome.state),
             counts=_counts(outcome)
@@ -204,6 +211,7 @@ def _assumptions(
     *,
     rules_decide: bool,
     anchoring: bool,
+    executing: bool,
 ) -> list[str]:
     """Name everything the result rests on that neither tape nor rules state as fact."""
     sentences = [f"rules: {sentence}" for sentence in of_rules]
@@ -224,6 +232,11 @@ def _assumptions(
         sentences.append(
             f"added: the accounts of {added.name} ({len(added.accounts):,}) opened against @book at the "
             "mark, without a fee, and do nothing else; they moved no recorded price"
+        )
+    if executing:
+        sentences.append(
+            "execution: recorded forced orders go through depth and fund of the rules beside the books, "
+            "which stay those of the record; the fund takes at bankruptcy, or at the recorded price"
         )
     if anchoring:
         sentences.append(

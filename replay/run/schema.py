@@ -257,6 +257,7 @@ AUDIT = Table(
         _GRADE,
         Column("verdict", pa.string(), "what the rules say; see `VERDICTS`"),
         Column("stage", pa.string(), "stage the rules would use", nullable=True),
+        _qty("booked", "quantity the depth of the rules would take (`--execution depth`)", nullable=True),
         _qty("absorbed", "quantity a fund or vault could take", nullable=True),
         _qty("adl_needed", "quantity left to auto-deleveraging", nullable=True),
         _money(

@@ -15,7 +15,7 @@ def chosen_execution(liquidations: str, execution: str | None) -> str:
         execution: ``recorded``, ``depth`` or None.
 
     Raises:
-        RunError: A value is unknown, or the two have no meaning together or are not there yet.
+        RunError: A value is unknown, or the two have no meaning together.
     """
     if liquidations not in (RECORDED, RULES):
         raise RunError(f"{liquidations!r} is unknown", key="--liquidations", mend="use recorded or rules")
@@ -27,11 +27,5 @@ def chosen_execution(liquidations: str, execution: str | None) -> str:
             "has no meaning with --liquidations rules: the tape holds no fills of orders that the rules make",
             key="--execution recorded",
             mend="leave it out, or use --execution depth",
-        )
-    if (liquidations, chosen) == (RECORDED, DEPTH):
-        raise RunError(
-            "is not there yet with recorded liquidations",
-            key="--execution depth",
-            mend="leave it out, or use --liquidations rules",
         )
     return chosen

@@ -13,6 +13,7 @@ from replay.run.switches import chosen_execution
         ("recorded", "recorded", "recorded"),
         ("rules", None, "depth"),
         ("rules", "depth", "depth"),
+        ("recorded", "depth", "depth"),
     ],
 )
 def test_execution_goes_with_who_forces(liquidations, execution, chosen):
@@ -23,7 +24,6 @@ def test_execution_goes_with_who_forces(liquidations, execution, chosen):
     ("liquidations", "execution", "message"),
     [
         ("rules", "recorded", "--execution recorded: has no meaning"),
-        ("recorded", "depth", "--execution depth: is not there yet"),
         ("rules", "twap", "--execution: 'twap' is unknown"),
         ("none", None, "--liquidations: 'none' is unknown"),
     ],

@@ -1,0 +1,98 @@
+"""``--liquidations recorded --execution depth``: what depth and fund would have taken of the record."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+import replay
+from tests.scenario_tape import scenario_tape
+from tests.waterfall.days import BYBIT, Day, account, depth, fund, marks
+
+D = Decimal
+
+MARKETS = (
+    'venue = "example"\nstart = "2025-10-10T12:00:00Z"\nmarkets = [{ name = "BTC", tick = 1, lot = 1 }]\n'
+)
+FORCED = """
+[[trades]]
+at = "+2s"
+kind = "liquidation"
+victim = "long"
+market = "BTC"
+buyer = "maker"
+seller = "long"
+qty = 10
+price = 90
+"""
+
+
+def executed(
+    folder: Path,
+    *,
+    fund_cash: int,
+    bids: list[tuple[int, int]],
+    price: int = 90,
+    mark: int = 90,
+    **options: object,
+) -> Day:
+    """A long of 10 from 100 with 105 of cash: bankrupt at 89.50; the tape forces all of it at a price."""
+    text = (
+        MARKETS
+        + account("long", 105, ("BTC", 10, 100))
+        + account("maker", 10_000, ("BTC", -10, 100))
+        + fund("@fund:insurance", fund_cash)
+        + marks("BTC", ("+0s", 100), ("+1s", mark))
+        + depth("+0s", "BTC", bids=bids)
+        + FORCED.replace("price = 90", f"price = {price}")
+    )
+    book = replay.load_rules(BYBIT, overrides=["depth.half_life=0s"])
+    options = {"liquidations": "recorded", "execution": "depth", **options}
+    return Day(replay.run_replay(scenario_tape(folder, text), book, folder / "run", **options))
+
+
+def split(day: Day) -> tuple[object, ...]:
+    [row] = day.rows("SELECT fill_qty, booked, absorbed, adl_needed FROM audit")
+    return row
+
+
+def test_depth_within_the_bankruptcy_price_takes_first_the_fund_the_rest(tmp_path: Path) -> None:
+    """Bids of 3 at 90, and 4 at 89, beyond 89.50; the 10 that were recorded at 90 were there, too."""
+    day = executed(tmp_path, fund_cash=1_000, bids=[(90, 3), (89, 4)])
+    assert split(day) == (D(-10), D(10), D(0), D(0))
+
+
+def test_what_was_recorded_below_bankruptcy_is_no_depth_for_the_rules(tmp_path: Path) -> None:
+    day = executed(tmp_path, fund_cash=1_000, bids=[(90, 3), (89, 4)], price=89)
+    # 3 into the book; 7 at 89.50 are worth 7 x 90: the fund gains
+    assert split(day) == (D(-10), D(3), D(7), D(0))
+
+
+def test_a_fund_takes_the_loss_it_may_and_adl_is_needed_for_the_rest(tmp_path: Path) -> None:
+    """At a mark of 80 each of 10 costs 9.50 over its worth: 30 % of a fund of 100 pay for 3."""
+    day = executed(tmp_path, fund_cash=100, bids=[(75, 50)], price=70, mark=80)
+    assert split(day) == (D(-10), D(0), D(3), D(7))
+    assert day.rows("SELECT stage, quantity, shadow FROM engagements ORDER BY stage") == [
+        ("adl", D(7), True),
+        ("takeover", D(3), True),
+    ]
+
+
+def test_the_books_stay_those_of_the_record(tmp_path: Path) -> None:
+    day = executed(tmp_path, fund_cash=1_000, bids=[(90, 3)])
+    (tmp_path / "again").mkdir()
+    same = executed(tmp_path / "again", fund_cash=1_000, bids=[(90, 3)], execution="recorded")
+    for table in ("accounts_end", "positions_end"):
+        assert day.run.manifest["tables.sha256"][table] == same.run.manifest["tables.sha256"][table]
+    assert same.rows("SELECT booked FROM audit") == [(None,)]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2])
+def test_the_same_whatever_the_batches(tmp_path: Path, batch_rows: int) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = executed(tmp_path / "a", fund_cash=100, bids=[(90, 3)])
+    cut = executed(tmp_path / "b", fund_cash=100, bids=[(90, 3)], batch_rows=batch_rows)
+    assert whole.run.manifest["sha256"] == cut.run.manifest["sha256"]
