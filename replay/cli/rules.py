@@ -87,11 +87,14 @@ def check_command(file: str) -> None:
     """  # noqa: D301 - click reads the escape
     from pathlib import Path
 
+    from replay.loop.policies.registry import QUEUE, named_policy
     from replay.rules import compile_rules, load_file
     from replay.rules.explain import summary
 
     book = load_file(Path(file))
     plan = compile_rules(book, (), (), accept_assumptions=True)
+    if plan.adl is not None and plan.adl.method != QUEUE:
+        named_policy(plan.adl.method)
     lines = {
         "holds": _days(book),
         "status": _status(book),

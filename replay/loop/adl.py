@@ -19,7 +19,7 @@ from replay.loop.ledger import add_cash, book
 from replay.loop.margin import is_valued, maintenance_of, notional_at, valuation
 from replay.loop.state import Arrays, State
 from replay.tape.schema import Grade
-from replay.units import RATE_SCALE
+from replay.units import ATOM, RATE_SCALE
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -32,7 +32,8 @@ _RATE_ONE = 10**RATE_SCALE
 class Winners:
     """Candidates of one market and side: positions in profit, in order of slots, money in atoms.
 
-    ``share`` is the part of the pool's equity that the position's own bankruptcy price would use up.
+    ``share`` is the part of the pool's equity that the position's own bankruptcy price would use up,
+    ``maintenance`` that of the position, ``pool_maintenance`` and ``wallet`` (cash) those of the pool.
     """
 
     position: Array
@@ -43,7 +44,14 @@ class Winners:
     equity: Array
     notional: Array
     share: Array
+    maintenance: Array
+    pool_maintenance: Array
+    wallet: Array
     known: Array
+
+    def rows(self, index: Array) -> Winners:
+        """Return some of the rows, in the order of the index."""
+        return Winners(*(getattr(self, column)[index] for column in self.__slots__))
 
 
 Score = Callable[[Winners], Floats]
@@ -72,22 +80,67 @@ def leveraged_return(winners: Winners) -> Floats:
     return (profit / entry) * leverage
 
 
+def entry_return(winners: Winners) -> Floats:
+    """Score by profit / entry value alone. Source: KuCoin's older ranking of cross positions."""
+    profit = (winners.value - winners.cost).astype(np.float64)
+    return profit / np.abs(winners.cost).astype(np.float64)
+
+
+def return_at_risk(winners: Winners) -> Floats:
+    """Score by (profit / entry value) x (maintenance of the position / equity, at least one unit of money).
+
+    Source: Extended's ranking; Gate and Bitget multiply by the account's rate.
+    """
+    maintenance = winners.maintenance.astype(np.float64)
+    equity = np.maximum(winners.equity, ATOM).astype(np.float64)
+    score: Floats = entry_return(winners) * (maintenance / equity)
+    return score
+
+
+def wallet_return_at_risk(winners: Winners) -> Floats:
+    """Score by (profit / wallet, at least one unit of money) x (maintenance / equity of the account).
+
+    Source: Binance's ranking, which Aster and Aevo share.
+    """
+    profit = (winners.value - winners.cost).astype(np.float64)
+    wallet = np.maximum(winners.wallet, ATOM).astype(np.float64)
+    risk = winners.pool_maintenance.astype(np.float64) / winners.equity.astype(np.float64)
+    score: Floats = (profit / wallet) * risk
+    return score
+
+
 SCORES: dict[str, Score] = {
     "leveraged_price_ratio": leveraged_price_ratio,
     "leveraged_return": leveraged_return,
+    "entry_return": entry_return,
+    "return_at_risk": return_at_risk,
+    "wallet_return_at_risk": wallet_return_at_risk,
 }
 """Registered scores, by the name rule files use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Winners of one market and side in the order in which they are closed."""
+    """Winners of one market and side in the order in which a queue closes them."""
 
-    position: Array
-    pool: Array
-    size: Array
+    winners: Winners
     score: Floats
     lights: Array
+
+    @property
+    def position(self) -> Array:
+        """Return the position slots."""
+        return self.winners.position
+
+    @property
+    def pool(self) -> Array:
+        """Return the pools."""
+        return self.winners.pool
+
+    @property
+    def size(self) -> Array:
+        """Return the unsigned sizes."""
+        return self.winners.size
 
 
 @kernel
@@ -100,6 +153,9 @@ def _candidates(
     equity: Array,
     notional: Array,
     share: Array,
+    maintenance: Array,
+    pool_maintenances: Array,
+    wallet: Array,
     known: Array,
 ) -> int:
     """Keep the positions that may be deleveraged and value them; return how many."""
@@ -118,14 +174,18 @@ def _candidates(
         if is_known and pool_equity <= 0:
             continue
         own = 0
+        own_maintenance = maintenance_of(s, p.market, size_notional)
         if is_known and pool_maintenance > 0:
-            own = muldiv(pool_equity, maintenance_of(s, p.market, size_notional), pool_maintenance, HALF_EVEN)
+            own = muldiv(pool_equity, own_maintenance, pool_maintenance, HALF_EVEN)
         kept[count] = slot
         cost[count] = p.cost
         value[count] = at_mark
         equity[count] = pool_equity if is_known else size_notional
         notional[count] = pool_notional if is_known else size_notional
         share[count] = max(own, 1) if is_known else size_notional
+        maintenance[count] = own_maintenance
+        pool_maintenances[count] = pool_maintenance if is_known else own_maintenance
+        wallet[count] = pool.cash if is_known else size_notional
         known[count] = is_known
         count += 1
     return count
@@ -150,8 +210,22 @@ def rank_winners(state: State, market: int, *, losers_are_long: bool, score: Sco
     slots = slots[sizes < 0 if losers_are_long else sizes > 0]
     rows = len(slots)
     kept, cost, value, equity, notional, share = (np.zeros(rows, np.int64) for _ in range(6))
+    maintenance, pool_maintenance, wallet = (np.zeros(rows, np.int64) for _ in range(3))
     known = np.zeros(rows, np.uint8)
-    count = _candidates(state.arrays, slots, kept, cost, value, equity, notional, share, known)
+    count = _candidates(
+        state.arrays,
+        slots,
+        kept,
+        cost,
+        value,
+        equity,
+        notional,
+        share,
+        maintenance,
+        pool_maintenance,
+        wallet,
+        known,
+    )
     position = kept[:count]
     winners = Winners(
         position,
@@ -162,17 +236,14 @@ def rank_winners(state: State, market: int, *, losers_are_long: bool, score: Sco
         equity[:count],
         notional[:count],
         share[:count],
+        maintenance[:count],
+        pool_maintenance[:count],
+        wallet[:count],
         known[:count],
     )
     scores = score(winners)
     order = np.lexsort((winners.position, winners.pool, -scores, 1 - winners.known.astype(np.int8)))
-    return Ranking(
-        winners.position[order],
-        winners.pool[order],
-        winners.size[order],
-        scores[order],
-        indicator(winners.size[order], lights),
-    )
+    return Ranking(winners.rows(order), scores[order], indicator(winners.size[order], lights))
 
 
 def indicator(sizes: Array, lights: int) -> Array:

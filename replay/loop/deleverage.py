@@ -13,6 +13,8 @@ from replay.loop.adl import SCORES, Ranking, book_pairs, pair_queue, rank_winner
 from replay.loop.books import value_of
 from replay.loop.episodes import Episodes
 from replay.loop.margin import is_valued, valuation
+from replay.loop.policies.registry import QUEUE, named_policy
+from replay.loop.policies.wiring import taken_by
 from replay.loop.rows import CascadeRows, Sink, append_rows
 from replay.loop.state import State
 from replay.loop.waterfall import part_of_value, signed_like
@@ -66,6 +68,7 @@ class Deleveraging:
         self._rows = rows
         self._episodes = episodes
         self._absorber = absorber
+        self._policy = None if rule.method == QUEUE else named_policy(rule.method)
 
     def close(self, ts: int, losing: list[Losing]) -> set[int]:
         """Close losers against the ranked winners of their market, one ranking per market and side.
@@ -90,7 +93,7 @@ class Deleveraging:
             state, market, losers_are_long=is_long, score=SCORES[rule.score], lights=rule.lights
         )
         quantities = np.array([order.quantity for order in orders], np.int64)
-        loser, winner, pieces = pair_queue(quantities, ranking.size)
+        loser, winner, pieces = pair_queue(quantities, self._offered(market, quantities, ranking))
         values = self._piece_values(market, is_long, orders, loser, pieces)
         loser_slots = np.array([order.position for order in orders], np.int64)[loser]
         winner_slots = ranking.position[winner]
@@ -133,6 +136,13 @@ class Deleveraging:
             realised,
         )
         return set(state.pools["account"][ranking.pool[winner]].tolist())
+
+    def _offered(self, market: int, quantities: Array, ranking: Ranking) -> Array:
+        """Return what each winner gives: the whole position in a queue, else what the policy takes of it."""
+        if self._policy is None:
+            return ranking.size
+        lot = self._state.markets[market].lot
+        return taken_by(self._policy, int(quantities.sum()), lot, ranking.winners, self._rule.method)
 
     def _piece_values(
         self, market: int, is_long: bool, orders: list[Losing], loser: Array, pieces: Array

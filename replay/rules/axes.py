@@ -201,8 +201,15 @@ AXES: Mapping[str, Axis] = {
                 "First is the highest (mark / entry, inverted for shorts) x (notional / account value)."
             ),
             "leveraged_return": "First is the highest (profit / entry value) x (effective leverage).",
+            "entry_return": "First is the highest profit / entry value.",
+            "return_at_risk": (
+                "First is the highest (profit / entry value) x (the position's maintenance / equity)."
+            ),
+            "wallet_return_at_risk": (
+                "First is the highest (profit / wallet) x (the account's maintenance / equity)."
+            ),
         },
-        ("margin_ratio", "set_leverage", "opening_leverage", "profit_on_wallet"),
+        ("set_leverage", "opening_leverage"),
     ),
     "adl.loss_rule": Axis(
         {"exclude": "Only positions in profit are closed."},
@@ -280,7 +287,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
         "suspends_book_liquidation": "no forced orders in the book meanwhile",
         "amount": "how much is closed",
         "exempt": "markets and accounts that are spared",
-        "method": "how the closed are chosen",
         "profit_term": "the profit part of the score",
         "leverage_term": "the leverage part of the score",
         "combine": "how the score is put together",

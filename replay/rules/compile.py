@@ -333,6 +333,7 @@ def _adl(book: RuleBook) -> plan.Adl | None:
         winner_fee_rate=adl.winner_fee,
         loser_fee_rate=adl.loser_fee,
         lights=adl.lights,
+        method=adl.method or "queue",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from replay.rules.axes import AXES
 from replay.rules.margin import FlatMargin
 from replay.rules.model import RuleBook
-from replay.rules.plan import BookOrder, Plan, Rung
+from replay.rules.plan import Adl, BookOrder, Plan, Rung
 from replay.rules.problems import pattern_of
 from replay.units import RATE_SCALE, format_units, parse_decimal
 
@@ -63,6 +63,7 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "absorbers.*.drawdown_stop": lambda value: f"until the fall is less than {_percent(value)},",
     "absorbers.*.window": lambda value: f"both measured against the peaks of the last {value},",
     "absorbers.*.least_balance": lambda value: f"if the balance is above {value}.",
+    "adl.method": lambda value: f"The winners that are closed are chosen by {value}.",
     "adl.winner_fee": lambda value: f"A winner pays {_percent(value)} of the value.",
     "adl.loser_fee": lambda value: f"A loser pays {_percent(value)} of the value.",
     "adl.lights": lambda value: f"Ranks are shown in {value} steps.",
@@ -130,9 +131,14 @@ def summary(book: RuleBook, plan: Plan) -> dict[str, str]:
         "margin": shape,
         "ladder": "; ".join(_rung(rung) for rung in plan.ladder),
         "absorber": plan.absorber.account if plan.absorber else "none",
-        "adl": f"{plan.adl.score} at {plan.adl.price}" if plan.adl else "none",
+        "adl": _adl(plan.adl) if plan.adl else "none",
         "depth": plan.depth.provider if plan.depth else "none",
     }
+
+
+def _adl(adl: Adl) -> str:
+    who = adl.score if adl.method == "queue" else f"{adl.method}, ranked by {adl.score},"
+    return f"{who} at {adl.price}"
 
 
 def _rung(rung: Rung) -> str:

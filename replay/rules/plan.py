@@ -104,6 +104,8 @@ class Adl:
         winner_fee_rate: Fee of a winner, in 1e-12 of value.
         loser_fee_rate: Fee of a loser that is no absorber.
         lights: Steps of the indicator.
+        method: ``queue``: winners are closed whole in the order of their score; else the name of a policy
+            with its options, see ``replay.loop.policies.registry``.
     """
 
     score: str
@@ -111,6 +113,7 @@ class Adl:
     winner_fee_rate: int
     loser_fee_rate: int
     lights: int
+    method: str = "queue"
 
 
 @dataclass(frozen=True, slots=True)

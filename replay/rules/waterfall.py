@@ -172,7 +172,14 @@ class AdlOn(Section):
     """``[adl]`` with ``enabled = true``: winners are closed to pay what nobody else can."""
 
     enabled: Annotated[Literal[True], Boolean]
-    score: Literal["leveraged_price_ratio", "leveraged_return"]
+    score: Literal[
+        "leveraged_price_ratio", "leveraged_return", "entry_return", "return_at_risk", "wallet_return_at_risk"
+    ]
+    method: Sentence | None = Field(
+        default=None,
+        description='how the closed are chosen, such as "contract_pro_rata" or "mine.py:smallest_first"; '
+        "left out: a queue in the order of the score",
+    )
     loss_rule: Literal["exclude"]
     price: Literal["previous_mark", "mark", "bankruptcy"]
     winner_fee: Fee = Field(description='the fee of a winner as a share of value, such as "0.0002"')

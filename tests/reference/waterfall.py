@@ -846,18 +846,26 @@ class Waterfall(Books):
                 continue
             known = pool.grade < Grade.UNKNOWN
             equity, notional, share = abs(value), abs(value), abs(value)
+            own = maintenance = self.position_maintenance(position)
+            wallet = abs(value)
             if known:
                 equity, notional = self.equity(pool), self.notional(pool)
                 if equity <= 0:
                     continue
-                maintenance = self.maintenance(pool)
-                own = self.position_maintenance(position)
+                maintenance, wallet = self.maintenance(pool), pool.cash
                 share = max(1, round(Fraction(equity * own, maintenance)) if maintenance > 0 else 0)
             entry, mark = float(abs(position.cost)), float(abs(value))
+            profit = float(value - position.cost)
             if self.plan.adl.score == "leveraged_price_ratio":
                 score = max(mark, entry) / min(mark, entry) * (float(notional) / float(equity))
+            elif self.plan.adl.score == "leveraged_return":
+                score = profit / entry * (mark / float(share))
+            elif self.plan.adl.score == "entry_return":
+                score = profit / entry
+            elif self.plan.adl.score == "return_at_risk":
+                score = profit / entry * (float(own) / float(max(equity, ATOMS)))
             else:
-                score = float(value - position.cost) / entry * (mark / float(share))
+                score = profit / float(max(wallet, ATOMS)) * (float(maintenance) / float(equity))
             found.append((not known, -score, pools[id(pool)], slot, position))
         found.sort(key=lambda entry: entry[:4])
         return [(-entry[1], entry[4]) for entry in found]
@@ -891,10 +899,15 @@ class Waterfall(Books):
             lights.append(adl.lights + 1 - -(-adl.lights * so_far // total))
         pairs: list[tuple[Order, int, int]] = []
         rank, left = 0, list(sizes)
+        if adl.method == "contract_pro_rata":
+            left = self.shared_by_size(sum(order.quantity for order in orders), ranking)
         for order in orders:
             need = order.quantity
             while need and rank < len(left):
                 piece = min(need, left[rank])
+                if not piece:
+                    rank += 1
+                    continue
                 pairs.append((order, rank, piece))
                 need -= piece
                 left[rank] -= piece
@@ -980,6 +993,27 @@ class Waterfall(Books):
         if own:
             held = sum(self.worth(market, piece if long else -piece) for piece, _ in own)
             self.movement("deleveraged", {market: sum(value for _, value in own) - held})
+
+    def shared_by_size(self, need: int, ranking: list[tuple[float, Position]]) -> list[int]:
+        """Return what each gives in proportion to size; pools of unknown equity give what is then missing."""
+        sizes = [abs(position.size) for _, position in ranking]
+        known = [position.pool.grade < Grade.UNKNOWN for _, position in ranking]
+        whole = sum(size for size, counts in zip(sizes, known, strict=True) if counts)
+        share = min(need, whole)
+        exact = [
+            Fraction(share * size, whole) if counts else Fraction(0)
+            for size, counts in zip(sizes, known, strict=True)
+        ]
+        given = [int(part) for part in exact]
+        order = sorted(range(len(sizes)), key=lambda i: (given[i] - exact[i], i))
+        for i in order[: share - sum(given)]:
+            given[i] += 1
+        missing = need - share
+        for i, counts in enumerate(known):
+            if not counts:
+                given[i] = min(missing, sizes[i])
+                missing -= given[i]
+        return given
 
     def standing_of(self, pool: Pool) -> tuple[int, int]:
         return (self.equity(pool), self.notional(pool)) if self.marked(pool) else (0, 0)

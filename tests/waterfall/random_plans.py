@@ -62,6 +62,7 @@ def random_plan(seed: int, day: Day) -> Plan:
             winner_fee_rate=rng.choice([0, RATE_ONE // 5_000]),
             loser_fee_rate=rng.choice([0, RATE_ONE // 2_000]),
             lights=5,
+            method=rng.choice(["queue", "queue", "contract_pro_rata"]),
         )
     drawdown = None
     if adl is not None and rng.random() < 0.5:

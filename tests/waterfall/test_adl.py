@@ -17,11 +17,14 @@ from replay.loop.adl import (
     Ranking,
     Winners,
     book_pairs,
+    entry_return,
     indicator,
     leveraged_price_ratio,
     leveraged_return,
     pair_queue,
     rank_winners,
+    return_at_risk,
+    wallet_return_at_risk,
 )
 from replay.loop.state import State
 from replay.tape.schema import Grade
@@ -171,7 +174,16 @@ def test_nobody_to_light() -> None:
 
 
 def winner(
-    mark: int, entry: int, notional: int, equity: int, *, short: bool = False, share: int = 1
+    mark: int,
+    entry: int,
+    notional: int,
+    equity: int,
+    *,
+    short: bool = False,
+    share: int = 1,
+    maintenance: int = 1,
+    pool_maintenance: int = 1,
+    wallet: int = 1,
 ) -> Winners:
     """One candidate with one contract, in whole units."""
     sign = -1 if short else 1
@@ -188,6 +200,9 @@ def winner(
         equity=column(equity),
         notional=column(notional),
         share=column(share),
+        maintenance=column(maintenance),
+        pool_maintenance=column(pool_maintenance),
+        wallet=column(wallet),
         known=np.ones(1, np.uint8),
     )
 
@@ -220,6 +235,30 @@ def test_return_times_leverage(cases: dict[str, Any]) -> None:
         scale = share.denominator
         scores.append(leveraged_return(winner(mark * scale, entry * scale, 0, 0, share=share.numerator))[0])
     assert scores == pytest.approx(case["expected"]["score"], rel=case["tolerance"])
+
+
+def test_return_alone() -> None:
+    assert entry_return(winner(150, 100, 10, 1)).tolist() == [0.5]
+    assert entry_return(winner(80, 100, 400, 100, short=True)).tolist() == [0.2]
+
+
+def test_return_times_the_risk_of_the_position() -> None:
+    """50 % x 6/24; of an equity of half a dollar one dollar counts."""
+    one = ATOMS
+    found = return_at_risk(winner(150 * one, 100 * one, 0, 24 * one, maintenance=6 * one))
+    assert found.tolist() == [0.125]
+    found = return_at_risk(winner(150 * one, 100 * one, 0, one // 2, maintenance=6 * one))
+    assert found.tolist() == [3.0]
+
+
+def test_wallet_return_times_the_risk_of_the_account() -> None:
+    """50 of a wallet of 200 x 12/48; of a wallet below one dollar one dollar counts."""
+    one = ATOMS
+    account = {"pool_maintenance": 12 * one, "maintenance": 5 * one}
+    found = wallet_return_at_risk(winner(150 * one, 100 * one, 0, 48 * one, wallet=200 * one, **account))
+    assert found.tolist() == [0.0625]
+    found = wallet_return_at_risk(winner(150 * one, 100 * one, 0, 48 * one, wallet=-7 * one, **account))
+    assert found.tolist() == [12.5]
 
 
 # --- the ranking -----------------------------------------------------------------------------------

@@ -38,11 +38,12 @@ def lexicographic(need: int, winners: Winners) -> Lots:
 def random_walk(need: int, winners: Winners, *, seed: int = 0, limit: int = 500) -> Lots:
     """Close candidates in a circle from a random start, at most ``limit`` of them; nobody is ranked.
 
+    The draw depends on the seed, the need and the number of candidates alone, so that a run can be repeated.
     Source: dYdX v4's deleveraging (venue-rules.md section 7.4), which draws the start from block data: a
     replay is one draw of a band, named by its seed.
     """
     count = len(winners)
     if count == 0:
         return np.zeros(0, np.int64)
-    start = int(np.random.default_rng(seed).integers(count))
+    start = int(np.random.default_rng([seed, need, count]).integers(count))
     return greedy(need, winners.lots, np.roll(np.arange(count), -start)[:limit])

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 from replay.errors import RulesError
 from replay.loop.policies import proportional, queues
 from replay.loop.policies.winners import Lots, Winners
+
+QUEUE = "queue"
+"""The method of the rules' own score: candidates are closed in the order of their rank."""
 
 Policy = Callable[[int, Winners], Lots]
 """Whole lots needed and candidates in, whole lots of each candidate out."""
@@ -61,6 +65,36 @@ def policy(name: str, **options: Any) -> Policy:
                 mend=f"it has: {', '.join(known) or 'none'}",
             )
     return partial(function, **options) if options else function
+
+
+def named_policy(text: str) -> Policy:
+    """Return the policy that a rule file names: its name, then options, as in ``random_walk seed=7``.
+
+    Values are whole numbers or fractions (``2``, ``0.5``, ``1/3``), or text.
+
+    Raises:
+        RulesError: See :func:`policy`; an option without a value.
+    """
+    name, *words = text.split()
+    options = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not equals:
+            raise RulesError(
+                f"`{word}` is no option of the policy {name}",
+                key="adl.method",
+                mend='write options behind the name as name=value, such as "random_walk seed=7"',
+            )
+        options[option] = _value(value)
+    return policy(name, **options)
+
+
+def _value(text: str) -> int | Fraction | str:
+    try:
+        number = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return text
+    return int(number) if number.denominator == 1 else number
 
 
 def _found(name: str) -> Callable[..., Lots]:
