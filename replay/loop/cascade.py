@@ -151,7 +151,8 @@ class Cascade:
             elif isinstance(rung, Takeover):
                 losing += self._take_over(batch, rung)
             else:
-                losing += [self._losing(batch, i, None, "ladder") for i in range(len(batch.pool))]
+                values = batch.bankruptcy_value.tolist()
+                losing += [self._losing(batch, i, value, "ladder") for i, value in enumerate(values)]
         return losing
 
     def _lowest_levels(self, equity: Array, maintenance: Array) -> Array:
@@ -209,7 +210,7 @@ class Cascade:
         self._rows.movements(batch.ts, "surplus", batch.market, amounts)
 
     def _take_over(self, batch: ForcedBatch, rung: Takeover) -> list[Losing]:
-        """Hand positions to the absorber as far as its capacity goes; the rest goes to ADL at bankruptcy."""
+        """Hand positions to the absorber as far as its capacity goes; the rest goes to ADL."""
         state = self._state
         assert self.absorber is not None
         rows = len(batch.pool)
@@ -268,7 +269,10 @@ class Cascade:
         )
         return losing
 
-    def _losing(self, batch: ForcedBatch, i: int, value: int | None, origin: str) -> Losing:
+    def _losing(self, batch: ForcedBatch, i: int, bankruptcy_value: int, origin: str) -> Losing:
+        """Return what is left of a forced order as a loser, priced as the rules say."""
+        assert self._plan.adl is not None
+        value = bankruptcy_value if self._plan.adl.price == "bankruptcy" else None
         pool, position = int(batch.pool[i]), int(batch.position[i])
         quantity = abs(int(self._state.positions[position]["size"]))
         episode = self.episodes.open[pool]

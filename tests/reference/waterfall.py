@@ -541,10 +541,13 @@ class Waterfall(Books):
             elif isinstance(rung, Takeover):
                 losing += self.hand_over(batch)
             else:
-                losing += [self.losing(pool, p, None, "ladder", equity) for pool, p, _, equity, _ in batch]
+                losing += [self.losing(pool, p, v, "ladder", equity) for pool, p, v, equity, _ in batch]
         return losing
 
     def losing(self, pool: Pool, position: Position, value: int | None, origin: str, equity: int) -> Order:
+        assert self.plan.adl is not None
+        if self.plan.adl.price != "bankruptcy":
+            value = None
         episode = self.episode(pool)
         episode.leg(position).left = abs(position.size)
         return Order(position, abs(position.size), value, origin, equity, episode)

@@ -212,8 +212,10 @@ def test_no_winner_is_closed_beyond_its_size_or_without_a_profit(runs: Runs) -> 
             assert 0 < sums["quantity"] == sums["change"] <= sums["size"], (seed, key)
 
 
-def test_winners_are_closed_from_the_first_rank_without_a_gap(runs: Runs) -> None:
-    for seed, _, _, result, _ in runs:
+def test_a_queue_closes_winners_from_the_first_rank_without_a_gap(runs: Runs) -> None:
+    queues = [run for run in runs if run[2].adl is not None and run[2].adl.method == "queue"]
+    assert len(queues) > len(runs) // 3
+    for seed, _, _, result, _ in queues:
         ranks: dict[Any, dict[int, bool]] = defaultdict(dict)
         scores: dict[Any, list[tuple[int, float]]] = defaultdict(list)
         for row in result.of("adl_fills"):
