@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from replay.loop.books import value_of
 from replay.loop.margin import valuation
 from replay.loop.state import State
+from replay.rules.formulas.triggers import EMPTY, RollingPeak, pool_empty
 from replay.rules.plan import Absorber
 from replay.units import RATE_SCALE
 
 _RATE_ONE = 10**RATE_SCALE
-
-
-@dataclass(slots=True)
-class RollingMax:
-    """The largest sample of the last ``window_ns``."""
-
-    window_ns: int
-    _samples: deque[tuple[int, int]] = field(default_factory=deque)
-
-    def add(self, ts: int, value: int) -> int:
-        """Take a sample and return the largest of the window."""
-        while self._samples and self._samples[-1][1] <= value:
-            self._samples.pop()
-        self._samples.append((ts, value))
-        while self._samples[0][0] < ts - self.window_ns:
-            self._samples.popleft()
-        return self._samples[0][1]
 
 
 @dataclass(slots=True)
@@ -54,8 +37,8 @@ class AbsorberBook:
         self.rule = rule
         self._state = state
         self._flow: dict[int, int] = {}
-        self._profit_peak: dict[int, RollingMax] = {}
-        self._balance_peak: dict[int, RollingMax] = {}
+        self._profit_peak: dict[int, RollingPeak] = {}
+        self._balance_peak: dict[int, RollingPeak] = {}
         self._active: dict[int, bool] = {}
         self._pools: dict[int, int] = {}
         self._positions: dict[int, int] = {}
@@ -103,14 +86,14 @@ class AbsorberBook:
 
     def balance_peak(self, ledger: int, ts: int) -> int:
         """Return its highest balance over the window, the present one included."""
-        peak = self._balance_peak.setdefault(ledger, RollingMax(self.rule.window_ns))
+        peak = self._balance_peak.setdefault(ledger, RollingPeak(self.rule.window_ns))
         return peak.add(ts, self.balance(ledger))
 
     def profit_peak(self, market: int, ts: int) -> int:
         """Return the highest profit of a market over the window, the present one and the start included."""
         peak = self._profit_peak.get(market)
         if peak is None:
-            peak = self._profit_peak[market] = RollingMax(self.rule.window_ns)
+            peak = self._profit_peak[market] = RollingPeak(self.rule.window_ns)
             peak.add(ts, 0)
         return peak.add(ts, self.profit(market))
 
@@ -157,16 +140,16 @@ class AbsorberBook:
             start_line, stop_line = -(start * peak // _RATE_ONE), -(stop * peak // _RATE_ONE)
             starts = balance > self.rule.least_balance and drawdown < 0 and drawdown <= start_line
             stops = drawdown > stop_line
-        empty = self.rule.stops_at_zero and balance <= 0
+        empty = self.rule.stops_at_zero and pool_empty(balance)
         if not was and empty:
             self._active[market] = True
-            return Verdict(True, "the balance is not above zero", balance, 0)
+            return Verdict(True, "the balance is not above zero", balance, EMPTY)
         if not was and starts:
             self._active[market] = True
             return Verdict(True, "drawdown of the market against the fund's peak", drawdown, start_line)
         if was and not empty and (stops or self.rule.drawdown is None):
             self._active[market] = False
             if self.rule.drawdown is None:
-                return Verdict(False, "the balance is above zero", balance, 0)
+                return Verdict(False, "the balance is above zero", balance, EMPTY)
             return Verdict(False, "drawdown of the market against the fund's peak", drawdown, stop_line)
         return None

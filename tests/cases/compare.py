@@ -15,7 +15,7 @@ ROUNDED_FROM = 7
 def differences(found: Any, printed: Any, tolerance: Fraction | None, name: str) -> list[str]:
     """Return what differs, in words; nothing where all agrees."""
     if isinstance(printed, dict):
-        if not isinstance(found, dict) or set(map(str, found)) < set(printed):
+        if not isinstance(found, dict) or set(map(str, found)) != set(printed):
             return [f"{name}: {show(found)}, expected {show(printed)}"]
         by_name = {str(key): value for key, value in found.items()}
         return [
@@ -40,7 +40,9 @@ def agrees(found: Any, printed: Any, tolerance: Fraction | None) -> bool:
     """Tell whether a value agrees: exactly, within the tolerance, or in the digits that are printed."""
     if isinstance(printed, bool | str) or printed is None:
         return type(found) is type(printed) and found == printed
-    if isinstance(found, bool | str) or found is None:
+    if isinstance(found, bool | str | list | tuple | dict) or found is None:
+        return False
+    if isinstance(found, float | np.floating) and not np.isfinite(found):
         return False
     value, expected = as_fraction(found), Fraction(printed)
     if value == expected:

@@ -42,10 +42,12 @@ def inverse(number: int = 0, name: str = "BTCUSD") -> Market:
     return Market(number, name, "", Payoff.INVERSE, 0, Fraction(100), 0, 0, 0, 1, 1)
 
 
-def state_of(*markets: Market, rate: Fraction = Fraction(1, 100), bucket_ns: int = 0) -> State:
-    """A state with these markets, maintenance at a flat rate, and one ledger."""
+def state_of(
+    *markets: Market, rate: Fraction = Fraction(1, 100), bucket_ns: int = 0, margin: Margin | None = None
+) -> State:
+    """A state with these markets, maintenance at a flat rate or by tables, and one ledger."""
     count = len(markets)
-    margin = Margin(
+    margin = margin or Margin(
         np.arange(count + 1, dtype=np.int64),
         np.zeros(count, np.int64),
         np.full(count, int(rate * RATE_ONE), np.int64),

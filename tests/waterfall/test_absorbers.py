@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.loop.absorbers import AbsorberBook, RollingMax
+from replay.loop.absorbers import AbsorberBook, RollingPeak
 from replay.loop.ledger import add_cash, book
 from replay.loop.state import State
 from replay.rules.plan import Absorber
@@ -252,7 +252,7 @@ def test_the_rolling_maximum_is_that_of_the_samples_in_the_window(
     steps: list[tuple[int, int]], window: int
 ) -> None:
     """A sample exactly one window old still counts; several samples may share a moment."""
-    rolling, seen, now = RollingMax(window), [], 0
+    rolling, seen, now = RollingPeak(window), [], 0
     for wait, value in steps:
         now += wait
         seen.append((now, value))

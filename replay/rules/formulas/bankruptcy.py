@@ -6,11 +6,10 @@ equity, ``V(B) = V(M) - share``; the allocations differ in the share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 from replay.rules.formulas.contract import Payoff, price_at, value_at
-from replay.rules.formulas.exact import Exact, round_down, round_up, side_of
+from replay.rules.formulas.exact import Exact, round_down, round_up
 
 
 def isolated(
@@ -107,18 +106,3 @@ def bankruptcy_quote(
 def to_tick(price: Exact, side: int, tick: Exact) -> Fraction:
     """Round against the counterparty of the bankrupt: up for a long, which sells, down for a short."""
     return round_up(price, tick) if side > 0 else round_down(price, tick)
-
-
-def split_by_maintenance(equity: int, maintenances: Sequence[int]) -> list[int]:
-    """Split whole units of equity over positions in proportion to maintenance, largest remainders first.
-
-    Source: engine.md 3.7; the parts sum to the equity whatever its sign.
-    """
-    total = sum(maintenances)
-    weights = list(maintenances) if total else [1] * len(maintenances)
-    total = total or len(weights)
-    shares = [abs(equity) * weight // total for weight in weights]
-    rests = [abs(equity) * weight % total for weight in weights]
-    for index in sorted(range(len(weights)), key=lambda i: (-rests[i], i))[: abs(equity) - sum(shares)]:
-        shares[index] += 1
-    return [share * side_of(equity) for share in shares]

@@ -14,12 +14,12 @@ from replay.rules.formulas.exact import Exact
 
 @dataclass(slots=True)
 class RollingPeak:
-    """The largest sample of a window of time: a queue that only keeps what can still be the largest."""
+    """The largest sample of the last ``window``: only what can still become the largest is kept."""
 
     window: int
-    _samples: deque[tuple[int, Exact]] = field(default_factory=deque)
+    _samples: deque[tuple[int, int]] = field(default_factory=deque)
 
-    def add(self, at: int, value: Exact) -> Exact:
+    def add(self, at: int, value: int) -> int:
         """Take a sample and return the largest of the window, both ends included."""
         while self._samples and self._samples[-1][1] <= value:
             self._samples.pop()
