@@ -7,7 +7,7 @@ sums. Scores are floating point for order only; equal scores fall back to the po
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from replay.exact import HALF_EVEN, OVERFLOW, muldiv, signed_value
 from replay.kernels import kernel
 from replay.loop.ledger import add_cash, book
 from replay.loop.margin import is_valued, maintenance_of, notional_at, valuation
+from replay.loop.policies.scores import score
+from replay.loop.policies.winners import Winners as Candidates
 from replay.loop.state import Arrays, State
 from replay.tape.schema import Grade
 from replay.units import ATOM, RATE_SCALE
@@ -53,6 +55,31 @@ class Winners:
         """Return some of the rows, in the order of the index."""
         return Winners(*(getattr(self, column)[index] for column in self.__slots__))
 
+    def of_account(self, lot: int = 1) -> Candidates:
+        """Return them as candidates of a policy: whole lots, leverage and risk of the account."""
+        return Candidates(
+            lots=self.size // lot,
+            entry=np.abs(self.cost),
+            value=np.abs(self.value),
+            profit=self.value - self.cost,
+            notional=self.notional,
+            equity=self.equity,
+            maintenance=self.pool_maintenance,
+            wallet=self.wallet,
+            margin=self.share,
+            account=self.pool,
+            unit=ATOM,
+        )
+
+    def of_position(self) -> Candidates:
+        """Return them with leverage and risk of the position on its share of the equity."""
+        return replace(
+            self.of_account(),
+            notional=np.abs(self.value),
+            equity=self.share,
+            maintenance=self.maintenance,
+        )
+
 
 Score = Callable[[Winners], Floats]
 """A policy of ranking: a score per candidate, larger is closed earlier."""
@@ -61,12 +88,9 @@ Score = Callable[[Winners], Floats]
 def leveraged_price_ratio(winners: Winners) -> Floats:
     """Score by (mark/entry, inverted for shorts) x (notional / account value).
 
-    The ratio of a winner is above one whatever its side and payoff: larger over smaller of the values at
-    mark and at entry. Source: Hyperliquid's page on auto-deleveraging, for shorts in the natural reading.
+    Source: Hyperliquid's page on auto-deleveraging, for shorts in the natural reading.
     """
-    mark, entry = np.abs(winners.value).astype(np.float64), np.abs(winners.cost).astype(np.float64)
-    ratio = np.maximum(mark, entry) / np.minimum(mark, entry)
-    return ratio * (winners.notional.astype(np.float64) / winners.equity.astype(np.float64))
+    return _score(winners.of_account(), "price_ratio", "notional_on_equity")
 
 
 def leveraged_return(winners: Winners) -> Floats:
@@ -74,16 +98,12 @@ def leveraged_return(winners: Winners) -> Floats:
 
     Source: the leveraged-return ranking that Bybit and BitMEX describe.
     """
-    profit = (winners.value - winners.cost).astype(np.float64)
-    entry = np.abs(winners.cost).astype(np.float64)
-    leverage = np.abs(winners.value).astype(np.float64) / winners.share.astype(np.float64)
-    return (profit / entry) * leverage
+    return _score(winners.of_position(), "profit_on_entry", "notional_on_equity")
 
 
 def entry_return(winners: Winners) -> Floats:
     """Score by profit / entry value alone. Source: KuCoin's older ranking of cross positions."""
-    profit = (winners.value - winners.cost).astype(np.float64)
-    return profit / np.abs(winners.cost).astype(np.float64)
+    return _score(winners.of_position(), "profit_on_entry", "one")
 
 
 def return_at_risk(winners: Winners) -> Floats:
@@ -91,10 +111,8 @@ def return_at_risk(winners: Winners) -> Floats:
 
     Source: Extended's ranking; Gate and Bitget multiply by the account's rate.
     """
-    maintenance = winners.maintenance.astype(np.float64)
-    equity = np.maximum(winners.equity, ATOM).astype(np.float64)
-    score: Floats = entry_return(winners) * (maintenance / equity)
-    return score
+    account = replace(winners.of_account(), maintenance=winners.maintenance)
+    return _score(account, "profit_on_entry", "maintenance_on_equity_of_one")
 
 
 def wallet_return_at_risk(winners: Winners) -> Floats:
@@ -102,11 +120,12 @@ def wallet_return_at_risk(winners: Winners) -> Floats:
 
     Source: Binance's ranking, which Aster and Aevo share.
     """
-    profit = (winners.value - winners.cost).astype(np.float64)
-    wallet = np.maximum(winners.wallet, ATOM).astype(np.float64)
-    risk = winners.pool_maintenance.astype(np.float64) / winners.equity.astype(np.float64)
-    score: Floats = (profit / wallet) * risk
-    return score
+    return _score(winners.of_account(), "profit_on_wallet", "maintenance_on_equity")
+
+
+def _score(candidates: Candidates, profit_term: str, leverage_term: str) -> Floats:
+    joined = score(candidates, profit_term=profit_term, leverage_term=leverage_term, loss_rule="exclude")
+    return joined.astype(np.float64)
 
 
 SCORES: dict[str, Score] = {

@@ -305,6 +305,7 @@ def price_ratio_times_leverage(case: Case) -> Found:
     winners = candidates(
         [1] * len(rows),
         entry=[row["entry"] for row in rows],
+        value=[row["mark"] for row in rows],
         profit=[row["mark"] - row["entry"] for row in rows],
         notional=[row["notional"] for row in rows],
         equity=[row["account"] for row in rows],

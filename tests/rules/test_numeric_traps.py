@@ -201,9 +201,9 @@ def test_trap_12_signs_of_rankings() -> None:
     for payoff in ("linear", "inverse"):
         gains = [return_on_entry(payoff, side, 100, mark) for side, mark in ((1, 125), (-1, 80))]  # type: ignore[arg-type]
         assert all(gain > 0 for gain in gains)
-    short = candidates([1], entry=[100], profit=[20], notional=[80], equity=[80])
+    short = candidates([1], entry=[100], value=[80], profit=[20])
     ratio = score(short, profit_term="price_ratio", leverage_term="one", loss_rule="exclude")
-    assert float(ratio[0]) == 1.2  # as far from one as a long's that made 20 of 100
+    assert ratio.tolist() == [1.25]  # entry over mark
     # Over the safety ratio 2 or times the risk ratio 1/2: who is less safe stands first either way.
     two = candidates(
         [1, 1],

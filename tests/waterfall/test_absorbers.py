@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.loop.absorbers import AbsorberBook, RollingPeak
+from replay.loop.absorbers import AbsorberBook
 from replay.loop.ledger import add_cash, book
 from replay.loop.state import State
+from replay.rules.formulas.triggers import RollingPeak
 from replay.rules.plan import Absorber
 from tests.waterfall.small import ATOMS, RATE_ONE, SECOND, inverse, linear, set_mark, state_of, value_of
 

@@ -27,9 +27,8 @@ def price_ratio(winners: Winners) -> Array:
     Larger over smaller of the values at mark and at entry. Source: Hyperliquid's page on
     auto-deleveraging; for shorts in the natural reading.
     """
-    mark = winners.entry + np.abs(winners.profit)
-    ratio = mark / winners.entry
-    return np.where(winners.profit < 0, 1 / ratio, ratio)
+    larger, smaller = np.maximum(winners.value, winners.entry), np.minimum(winners.value, winners.entry)
+    return np.where(winners.profit < 0, smaller, larger) / np.where(winners.profit < 0, larger, smaller)
 
 
 def profit_on_wallet(winners: Winners) -> Array:
@@ -37,7 +36,7 @@ def profit_on_wallet(winners: Winners) -> Array:
 
     Sources: Binance, Aster, Aevo; scale-dependent by design (venue-rules.md 27.14).
     """
-    return winners.profit / np.maximum(winners.wallet, 1)
+    return winners.profit / np.maximum(winners.wallet, winners.unit)
 
 
 def profit_on_margin(winners: Winners) -> Array:
@@ -81,7 +80,7 @@ def maintenance_on_equity(winners: Winners) -> Array:
 
 def maintenance_on_equity_of_one(winners: Winners) -> Array:
     """Maintenance over equity, which counts as one unit at least. Source: Extended."""
-    return winners.maintenance / np.maximum(winners.equity, 1)
+    return winners.maintenance / np.maximum(winners.equity, winners.unit)
 
 
 def entry_on_margin(winners: Winners) -> Array:

@@ -20,6 +20,7 @@ class Winners:
     Attributes:
         lots: Whole lots of the position, unsigned.
         entry: Magnitude of the entry value.
+        value: Magnitude of the value at mark.
         profit: Unrealised profit of the position; negative for a candidate that loses.
         notional: Magnitude of the value at mark of what the leverage is measured on: the position, or the
             whole account (axis ``adl.equity_scope``).
@@ -28,10 +29,12 @@ class Winners:
         wallet: Cash without unrealised profit on the same scope.
         margin: Margin posted at the open (``profit / margin`` and set leverage).
         account: Number of the account: the last tie-break, lower first.
+        unit: One unit of money in the columns (atoms: 10**8), for terms that count one at least.
     """
 
     lots: Array
     entry: Array
+    value: Array
     profit: Array
     notional: Array
     equity: Array
@@ -39,12 +42,13 @@ class Winners:
     wallet: Array
     margin: Array
     account: Array
+    unit: int = 1
 
     def __len__(self) -> int:
         return len(self.lots)
 
 
-def candidates(lots: Any, **columns: Any) -> Winners:
+def candidates(lots: Any, *, unit: int = 1, **columns: Any) -> Winners:
     """Make winners of sequences; a column that is left out is ones (``account``: 0, 1, 2, ...).
 
     Numbers that are no machine integers or floats (fractions) are kept as they are.
@@ -56,8 +60,19 @@ def candidates(lots: Any, **columns: Any) -> Winners:
             return np.arange(len(size)) if name == "account" else np.ones(len(size))
         return np.asarray(columns.pop(name))
 
-    names = ("entry", "profit", "notional", "equity", "maintenance", "wallet", "margin", "account")
-    winners = Winners(size, **{name: column(name) for name in names})
+    winners = Winners(
+        lots=size,
+        entry=column("entry"),
+        value=column("value"),
+        profit=column("profit"),
+        notional=column("notional"),
+        equity=column("equity"),
+        maintenance=column("maintenance"),
+        wallet=column("wallet"),
+        margin=column("margin"),
+        account=column("account"),
+        unit=unit,
+    )
     if columns:
         raise TypeError(f"no such column of winners: {', '.join(columns)}")
     return winners

@@ -11,21 +11,6 @@ from replay.loop.policies.registry import Policy, checked
 from replay.loop.policies.winners import Lots, Winners
 
 
-def as_candidates(ranked: Ranked, lot: int) -> Winners:
-    """Return ranked winners as candidates: whole lots, money in atoms, equity and leverage of the account."""
-    return Winners(
-        lots=ranked.size // lot,
-        entry=np.abs(ranked.cost),
-        profit=ranked.value - ranked.cost,
-        notional=ranked.notional,
-        equity=ranked.equity,
-        maintenance=ranked.pool_maintenance,
-        wallet=ranked.wallet,
-        margin=ranked.share,
-        account=ranked.pool,
-    )
-
-
 def taken_by(policy: Policy, need: int, lot: int, ranked: Ranked, name: str) -> Lots:
     """Return what a policy takes of each ranked winner, in units of quantity.
 
@@ -44,7 +29,7 @@ def taken_by(policy: Policy, need: int, lot: int, ranked: Ranked, name: str) -> 
     whole = need // lot
     found = 0
     if len(known) and whole:
-        winners = as_candidates(ranked.rows(known), lot)
+        winners = ranked.rows(known).of_account(lot)
         lots = checked(_called(policy, whole, winners, name), whole, winners, name)
         taken[known] = lots * lot
         found = int(lots.sum())
