@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import HALF_EVEN, muldiv, signed_value
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.ledger import (
     add_cash,
     book_fill,
@@ -349,7 +349,7 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
     return True
 
 
-@kernel
+@allocating_kernel
 def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
     """Advance over the window from where the cursors stand.
 

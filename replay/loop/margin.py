@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, contract_value, muldiv, signed_value
-from replay.kernels import kernel
+from replay.kernels import allocating_kernel, kernel
 from replay.loop.state import CELL_OVERFLOW, FAULT, FAULT_MARKET, FAULT_POOL, Arrays
 from replay.units import BOUND, RATE_SCALE
 
@@ -103,7 +103,7 @@ def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
     return equity, maintenance, total
 
 
-@kernel
+@allocating_kernel
 def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: Array) -> int:
     """Split the equity of a pool over its positions in proportion to maintenance; value each at bankruptcy.
 

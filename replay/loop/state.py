@@ -197,7 +197,8 @@ def _probe(table: Array, key: int) -> int:
     """Return the index of a key in an open-addressing table, or of the free cell where it belongs."""
     mask = len(table) - 1
     hashed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    index = i64(hashed >> np.uint64(20)) & mask
+    hashed = (hashed ^ (hashed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    index = i64(hashed >> np.uint64(32)) & mask
     while table[index].key != -1 and table[index].key != key:
         index = (index + 1) & mask
     return index

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.margin import WORST, is_valued, notional_at, slack, term
 from replay.loop.state import (
     ANCHORING,
@@ -289,7 +289,7 @@ def _heaps_have_room(s: Arrays, pool: int) -> bool:
     return True
 
 
-@kernel
+@allocating_kernel
 def judge(s: Arrays) -> bool:
     """Judge the dirty pools exactly, ascending; breaches go to ``s.breaches``, the others are re-armed.
 

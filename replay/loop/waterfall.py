@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import muldiv_floor, muldiv_half_even, signed_value
-from replay.kernels import kernel
+from replay.kernels import allocating_kernel, kernel
 from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.margin import bankruptcy_values, notional_at, valuation
@@ -71,7 +71,7 @@ def _open_positions(s: Arrays, pools: Array) -> int:
     return count
 
 
-@kernel
+@allocating_kernel
 def _forced_orders(s: Arrays, pools: Array, rows: int) -> tuple[Array, Array, Array, Array, Array]:
     pool_of_row = np.empty(rows, np.int64)
     position = np.empty(rows, np.int64)
