@@ -96,6 +96,15 @@ def muldiv(a: int, b: int, d: int, rounding: int) -> int:
 
 
 @kernel
+def product(a: int, b: int) -> int:
+    """Return ``a*b`` for ``0 <= a, b < 2**62``, or :data:`OVERFLOW` if it is 2**62 or more."""
+    high, low = _multiply(np.uint64(a), np.uint64(b))
+    if high != _ZERO or low >= np.uint64(_LIMIT):
+        return OVERFLOW
+    return i64(low)
+
+
+@kernel
 def muldiv_floor(a: int, b: int, d: int) -> int:
     """Return ``a*b // d``; see :func:`muldiv`."""
     return muldiv(a, b, d, FLOOR)
@@ -122,14 +131,16 @@ def contract_value(n: int, price: int, num: int, den: int, inverse: bool) -> int
     """
     magnitude = abs(n)
     if inverse:
-        whole = muldiv(magnitude, num // price, 1, FLOOR)
+        whole = product(magnitude, num // price)
         rest = muldiv(magnitude, num % price, price, HALF_EVEN)
         if whole < 0 or rest < 0 or whole + rest >= _LIMIT:
             return OVERFLOW
         return whole + rest
-    scaled = muldiv(magnitude, num, 1, FLOOR)
+    scaled = product(magnitude, num)
     if scaled < 0:
         return OVERFLOW
+    if den == 1:
+        return product(scaled, price)
     return muldiv(scaled, price, den, HALF_EVEN)
 
 

@@ -24,6 +24,7 @@ from replay.loop.ledger import (
     value_at_price,
 )
 from replay.loop.margin import fault, is_valued, maintenance_of, notional_at, valuation
+from replay.loop.quick import quick_fills
 from replay.loop.state import (
     ANCHORING,
     ATTENDING,
@@ -43,11 +44,12 @@ from replay.loop.state import (
     UNMARKED,
     WATCHING,
     Arrays,
+    known_positions,
     pool_of,
     position_of,
 )
 from replay.loop.watch import judge, set_mark, soil, wake_waiting
-from replay.tape.read import NONE, Window
+from replay.tape.read import NONE, Fills, Window
 from replay.tape.schema import FillKind, Grade
 from replay.units import BOUND
 
@@ -57,6 +59,9 @@ DONE, ATTEND, HEAP_FULL, FAULTED = range(4)
 
 # What becomes of a recorded row (design section 6), read by the kernel from one table.
 BOOK, SKIP, OTHER_SIDE = 0, 1, 2
+
+LOOKED_UP = 1_024
+"""Fills whose positions are looked up at once."""
 
 _NO_TS = (1 << 63) - 1
 _UNKNOWN = int(Grade.UNKNOWN)
@@ -85,23 +90,22 @@ class Scratch(NamedTuple):
     actions: Array  # int8[kinds, 2], see row_actions
     shadows: Array  # SHADOW records of the window
     breaks: Array  # BREAK records of the window
-    cursors: Array  # int64[5]: next row of each table of the window
+    cursors: Array  # int64[6]: next row of each table of the window
+    slots: Array  # int64[LOOKED_UP]: positions of the fills that were looked up, see known_positions
+    looked_up: Array  # int64[3]: their end, what was touched, their first row
+
+
+@kernel
+def _moment(ts: Array, row: int) -> int:
+    return ts[row] if row < len(ts) else _NO_TS
 
 
 @kernel
 def _next_ts(w: Window, cursors: Array) -> int:
-    ts = _NO_TS
-    if cursors[0] < len(w.transfers.ts):
-        ts = min(ts, w.transfers.ts[cursors[0]])
-    if cursors[1] < len(w.funding.ts):
-        ts = min(ts, w.funding.ts[cursors[1]])
-    if cursors[2] < len(w.prices.ts):
-        ts = min(ts, w.prices.ts[cursors[2]])
-    if cursors[3] < len(w.liquidations.ts):
-        ts = min(ts, w.liquidations.ts[cursors[3]])
-    if cursors[4] < len(w.fills.ts):
-        ts = min(ts, w.fills.ts[cursors[4]])
-    return ts
+    ts = min(_moment(w.transfers.ts, cursors[0]), _moment(w.funding.ts, cursors[1]))
+    ts = min(ts, _moment(w.prices.ts, cursors[2]))
+    ts = min(ts, _moment(w.liquidations.ts, cursors[3]))
+    return min(ts, _moment(w.fills.ts, cursors[4]))
 
 
 @kernel
@@ -243,6 +247,7 @@ def _apply_fill(
     s: Arrays,
     x: Scratch,
     seq: int,
+    hint: int,
     market: int,
     account: int,
     qty: int,
@@ -256,7 +261,7 @@ def _apply_fill(
     mode: int,
     grade: int,
 ) -> None:
-    """Apply one row of `fills`; the arguments after ``x`` are its columns."""
+    """Apply one row of `fills`; ``hint`` is its position or -1, the other arguments are its columns."""
     m = s.markets[market]
     if m.spot:
         s.counters[SPOT_ROWS] += 1
@@ -266,7 +271,9 @@ def _apply_fill(
     if price <= 0 or qty == 0:
         fault(s, BAD_PRICE, -1, market)
         return
-    slot, is_new = position_of(s, account, market, mode, grade)
+    slot, is_new = hint, False
+    if hint < 0:
+        slot, is_new = position_of(s, account, market, mode, grade)
     p = s.positions[slot]
     if start_position != NONE:
         continue_chain(s, slot, is_new, seq, start_position, price, x.breaks)
@@ -292,6 +299,32 @@ def _apply_fill(
         _count_volume(s, market, abs(qty))
     if kind == _TRADE and m.fills_set_mark and m.quoted_ts != s.counters[STEP_TS]:
         set_mark(s, market, price * m.mark_factor)
+
+
+@kernel
+def _look_up(s: Arrays, f: Fills, x: Scratch, row: int) -> None:
+    """See that the position of a row was looked up, with those of the rows that follow it."""
+    if row >= x.looked_up[0]:
+        end = min(row + LOOKED_UP, len(f.ts))
+        x.looked_up[0] = end
+        x.looked_up[1] = known_positions(s, f.account, f.market, f.mode, row, end, x.slots)
+        x.looked_up[2] = row
+
+
+@kernel
+def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> None:
+    """Book ordinary fills up to the next row that is none, or the next moment of another table."""
+    before = min(_moment(w.transfers.ts, x.cursors[0]), _moment(w.funding.ts, x.cursors[1]))
+    before = min(before, _moment(w.prices.ts, x.cursors[2]))
+    before = min(before, _moment(w.liquidations.ts, x.cursors[3]))
+    row = x.cursors[4]
+    while row < len(w.fills.ts):
+        _look_up(s, w.fills, x, row)
+        end, base = x.looked_up[0], x.looked_up[2]
+        row = quick_fills(s, w.fills, row, end, before, x.slots, base, grade)
+        if row < end:
+            break
+    x.cursors[4] = row
 
 
 @kernel
@@ -326,10 +359,12 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
     f = w.fills
     while c[4] < len(f.ts) and f.ts[c[4]] == ts:
         i = c[4]
+        _look_up(s, f, x, i)
         _apply_fill(
             s,
             x,
             f.seq[i],
+            x.slots[i - x.looked_up[2]],
             i64(f.market[i]),
             i64(f.account[i]),
             f.qty[i],
@@ -365,11 +400,14 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
     """
     while True:
         if not s.counters[PENDING]:
+            if not (s.counters[WATCHING] or s.counters[BUCKET_NS]):
+                _hurry(s, w, x, grade)
             ts = _next_ts(w, x.cursors)
             if ts == _NO_TS:
                 return DONE
-            s.counters[STEP_TS] = ts
-            s.counters[STEPS] += 1
+            if ts != s.counters[STEP_TS]:
+                s.counters[STEP_TS] = ts
+                s.counters[STEPS] += 1
             s.counters[BREACHES] = 0
             s.counters[RESTORED] = 0
             s.counters[MARKS_MOVED] = 0

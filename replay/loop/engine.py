@@ -20,6 +20,7 @@ from replay.loop.advance import (
     DONE,
     FAULTED,
     HEAP_FULL,
+    LOOKED_UP,
     Scratch,
     advance,
     close_shadows,
@@ -53,6 +54,7 @@ from replay.loop.state import (
     mark_sources,
 )
 from replay.rules.plan import Plan
+from replay.tape.ahead import read_ahead
 from replay.tape.read import Tape, Window
 from replay.tape.schema import Grade
 from replay.units import format_time
@@ -158,7 +160,7 @@ class Replay:
             ConservationError: The books did not close.
         """
         rows_so_far = 0
-        for window in self._tape.windows(batch_rows=batch_rows, threads=threads, until=until):
+        for window in read_ahead(self._tape.windows(batch_rows=batch_rows, threads=threads, until=until)):
             for piece in self._pieces(window):
                 self._replay_window(piece)
             rows_so_far += window.rows
@@ -221,6 +223,8 @@ class Replay:
             shadows=np.zeros(forced, SHADOW),
             breaks=np.zeros(len(window.fills.ts), BREAK),
             cursors=np.zeros(len(_TABLES), np.int64),
+            slots=np.zeros(LOOKED_UP, np.int64),
+            looked_up=np.zeros(3, np.int64),
         )
         counters = state.arrays.counters
         counters[SHADOWS] = counters[BREAKS] = 0

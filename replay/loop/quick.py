@@ -1,0 +1,117 @@
+"""The shortest way for ordinary fills: one loop without calls, over rows that nothing else happens between.
+
+What :func:`quick_fills` books is what ``advance._apply_fill`` would book, row by row; it stops before the
+first row that is not ordinary and leaves it, with everything it has to check, to the general way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from replay.exact import FLOOR, OVERFLOW, contract_value, muldiv
+from replay.kernels import i64, kernel
+from replay.loop.state import STEP_TS, STEPS, Arrays, position_of
+from replay.tape.read import NONE, Fills
+from replay.tape.schema import FillKind
+from replay.units import BOUND
+
+Array = npt.NDArray[Any]
+
+_TRADE = int(FillKind.TRADE)
+
+
+@kernel
+def quick_fills(
+    s: Arrays,
+    f: Fills,
+    first: int,
+    end: int,
+    before: int,
+    slots: Array,
+    base: int,
+    grade: int,
+) -> int:
+    """Book ordinary fills while no pool is watched and trades set no marks.
+
+    Ordinary is a voluntary trade, both sides on the tape, of a position that has not diverged, without a
+    start position, with its fee in the ledger of its market.
+
+    Args:
+        s: The state.
+        f: Fills of the window.
+        first: First row to book.
+        end: Row behind the last.
+        before: Moment at which something else happens.
+        slots: Positions of the rows from ``base``, -1 where unknown.
+        base: Row of the first of them.
+        grade: Equity grade of pools that the rows bring up.
+
+    Returns:
+        The first row that was not booked.
+    """
+    positions, pools, markets, ledgers, counters = s.positions, s.pools, s.markets, s.ledgers, s.counters
+    i = first
+    while i < end:
+        ts, qty, price = f.ts[i], f.qty[i], f.price[i]
+        slot = slots[i - base]
+        m = markets[f.market[i]]
+        is_ordinary = f.kind[i] == _TRADE and f.paired[i] != 0 and f.start_position[i] == NONE
+        is_ordinary = is_ordinary and m.spot == 0 and m.fills_set_mark == 0 and f.fee_ledger[i] == m.ledger
+        if ts >= before or not is_ordinary or price <= 0 or qty == 0:
+            break
+        if slot < 0:
+            slot, _ = position_of(s, i64(f.account[i]), i64(f.market[i]), i64(f.mode[i]), grade)
+        p = positions[slot]
+        size = p.size
+        if size != p.recorded_size:
+            break
+        inverse = m.inverse != 0
+        value = contract_value(qty, price, m.price_num, m.price_den, inverse)
+        if value == OVERFLOW:
+            break
+        turnover = value
+        if (qty > 0) == inverse:
+            value = -value
+        cost = p.cost
+        change = i64(0)
+        if size == 0 or (size > 0) == (qty > 0):
+            cost += value
+        elif abs(qty) < abs(size):
+            released = muldiv(abs(cost), abs(qty), abs(size), FLOOR)
+            if cost < 0:
+                released = -released
+            cost -= released
+            change = -value - released
+        elif qty == -size:
+            change = -value - cost
+            cost = i64(0)
+        else:
+            closing = contract_value(size, price, m.price_num, m.price_den, inverse)
+            if closing == OVERFLOW:
+                break
+            if (size > 0) != inverse:
+                closing = -closing
+            change = -closing - cost
+            cost = value - closing
+        pool = pools[p.pool]
+        fees = pools[ledgers[m.ledger].fees_pool]
+        fee = f.fee[i]
+        change -= fee
+        fits = abs(size + qty) < BOUND and abs(cost) < BOUND and abs(pool.cash) + abs(change) < BOUND
+        if not fits or abs(fees.cash) + abs(fee) >= BOUND:
+            break
+        p.size = size + qty
+        p.recorded_size = size + qty
+        p.cost = cost
+        pool.cash += change
+        pool.reserve += change
+        pool.turnover = min(pool.turnover + turnover, BOUND)
+        fees.cash += fee
+        fees.reserve += fee
+        if ts != counters[STEP_TS]:
+            counters[STEP_TS] = ts
+            counters[STEPS] += 1
+        i += 1
+    return i
