@@ -72,12 +72,11 @@ def allocating_kernel(function: F) -> F:
 
 def _compiled(function: F, *, counts_references: bool) -> F:
     config: Any = numba.config
+    njit: Any = numba.njit  # its types do not name `_nrt`
     before = config.CACHE_DIR
     config.CACHE_DIR = str(cache_folder())
     try:
-        compiled: Any = numba.njit(cache=True, error_model="numpy", nogil=True, _nrt=counts_references)(
-            function
-        )
+        compiled = njit(cache=True, error_model="numpy", nogil=True, _nrt=counts_references)(function)
     finally:
         config.CACHE_DIR = before
     return cast(F, compiled)

@@ -71,7 +71,7 @@ def test_the_summary_is_not_folded_where_stdout_is_no_terminal(tape, tmp_path):
     assert all(line == line.rstrip() for line in text.splitlines())
     assert f'replay sql {out} "FROM assumptions"' in text
     assert sum(line.startswith("  marks ") for line in text.splitlines()) == 1
-    assert len(text.splitlines()) <= 17
+    assert len(text.splitlines()) <= 18
 
 
 def test_the_summary_fits_a_terminal_and_commands_stay_whole(tape, tmp_path, capsys):
@@ -141,7 +141,6 @@ def test_rules_with_recorded_execution_have_no_meaning(tape, tmp_path):
 @pytest.mark.parametrize(
     "args",
     [
-        ("--execution", "depth"),
         ("--opening-equity", "snapshot"),
         ("--opening-equity", "survivor"),
         ("--opening-equity", "leverage:10"),
