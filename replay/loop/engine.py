@@ -254,7 +254,7 @@ class Replay:
         if len(breaks):
             names = ("ts", "account", "market", "expected", "found")
             self._sink.append("breaks", {name: breaks[name] for name in names})
-        if forced:
+        if forced or ruled:
             check_conservation(state, int(counters[STEP_TS]))
         state.drain_external()
 
@@ -281,7 +281,6 @@ class Replay:
         if counters[FAULT]:
             raise self._fault(None, scratch)
         close_shadows(state.arrays, scratch)
-        check_conservation(state, ts)
         return {(int(pool), ts) for pool in pools}
 
     def _fault(self, window: Window | None, scratch: Scratch) -> ReplayError:

@@ -7,6 +7,7 @@ Memory holds at most one row group of each table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -23,6 +24,9 @@ from replay.tape.schema import ROW_GROUP_ROWS, Table
 
 Values: TypeAlias = Sequence[Any] | npt.NDArray[Any] | pa.Array
 
+_GATHERED_ROWS = 4_096
+"""Rows of small appends that are gathered into one batch."""
+
 _PIECES = 256
 """Appends kept apart before they are joined: many small batches would cost more than their rows."""
 
@@ -37,11 +41,33 @@ class _Sheet:
         self._schema = table.arrow()
         self._pieces: list[pa.RecordBatch] = []
         self._held = 0
+        self._waiting: dict[str, list[Values]] = {}
+        self._waiting_rows = 0
         self._writer = parquet_writer(path, self._schema)
 
     def append(self, columns: Mapping[str, Values]) -> None:
-        batch = self._batch(columns)
-        self.rows += batch.num_rows
+        """Take rows; those of many small appends become one batch."""
+        rows = len(next(iter(columns.values()), ()))
+        if self._waiting and columns.keys() != self._waiting.keys():
+            self._gather()
+        for name, values in columns.items():
+            if len(values) != rows:
+                raise ValueError(
+                    f"`{self.table.name}.{name}` has {len(values)} rows, other columns have {rows}"
+                )
+            kept = values.copy() if isinstance(values, np.ndarray) else values
+            self._waiting.setdefault(name, []).append(kept)
+        self.rows += rows
+        self._waiting_rows += rows
+        if self._waiting_rows >= _GATHERED_ROWS:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Make one batch of the rows that wait."""
+        if not self._waiting:
+            return
+        batch = self._batch({name: _joined_values(pieces) for name, pieces in self._waiting.items()})
+        self._waiting, self._waiting_rows = {}, 0
         self._held += batch.num_rows
         self._pieces.append(batch)
         if self._held >= ROW_GROUP_ROWS:
@@ -59,7 +85,7 @@ class _Sheet:
         for column in self.table.columns:
             values = columns.get(column.name)
             if column.name == "seq":
-                values = np.arange(self.rows, self.rows + rows, dtype=np.int64)
+                values = np.arange(self.rows - rows, self.rows, dtype=np.int64)
             if values is None:
                 array = pa.nulls(rows, column.type)
             else:
@@ -82,14 +108,33 @@ class _Sheet:
         self._pieces, self._held = rest.combine_chunks().to_batches(), rest.num_rows
 
     def close(self, *, abandon: bool = False) -> None:
+        if not abandon:
+            self._gather()
         if self._held and not abandon:
             self._write(self._held)
         self._writer.close()
 
 
+def _joined_values(pieces: list[Values]) -> Values:
+    """Return the values of several appends as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if all(isinstance(piece, list) for piece in pieces):
+        return [value for piece in pieces for value in piece]
+    if all(isinstance(piece, np.ndarray) for piece in pieces):
+        return np.concatenate(pieces)
+    return pa.concat_arrays(
+        [pa.array(piece) if not isinstance(piece, pa.Array) else piece for piece in pieces]
+    )
+
+
 def _array(values: Values, kind: pa.DataType, name: str) -> pa.Array:
     """Return values as an Arrow array of exactly the column's type; a fraction is never cut off."""
     try:
+        if isinstance(values, list) and not any(isinstance(value, float) for value in values):
+            # Without its type Arrow looks for packages of dates, each time; with it, it would cut fractions.
+            with suppress(pa.ArrowTypeError):
+                return pa.array(values, type=kind)
         return (values if isinstance(values, pa.Array) else pa.array(values)).cast(kind)
     except (pa.ArrowInvalid, OverflowError) as failure:
         raise RunError(f"a number does not fit its cell: {failure}", key=name) from failure
@@ -137,6 +182,9 @@ class Journal:
             columns: Values by column, all of one length, in the units of the schema. A column left out is
                 null. ``seq`` is the order of appending and is added where the table has that column.
 
+        Rows of small appends are gathered, so what is wrong with one may be raised by a later append or by
+        :meth:`close`.
+
         Raises:
             RunError: A number does not fit its cell.
             ValueError: Columns the table does not have, of unequal length, or null where it may not be.
@@ -149,7 +197,7 @@ class Journal:
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Write what is still held and return ``rows``, ``sha256`` and ``bytes`` of each table's file."""
-        self._closed = True
         for sheet in self._sheets.values():
             sheet.close()
+        self._closed = True
         return {name: file_entry(sheet.path, sheet.rows) for name, sheet in self._sheets.items()}

@@ -125,6 +125,7 @@ def test_a_column_left_out_is_null(tmp_path):
 def test_columns_that_do_not_fit_the_table_are_refused(tmp_path, change, message):
     with Journal(tmp_path) as journal, pytest.raises(ValueError, match=message):
         journal.append("breaks", {name: [value] for name, value in (BREAK | change).items()})
+        journal.close()
 
 
 def test_columns_of_unequal_length_are_refused(tmp_path):
@@ -139,6 +140,7 @@ def test_a_number_that_does_not_fit_its_cell_is_refused(tmp_path, value):
     columns["account"] = value if isinstance(value, np.ndarray) else [value]
     with Journal(tmp_path) as journal, pytest.raises(RunError, match=r"breaks\.account"):
         journal.append("breaks", columns)
+        journal.close()
 
 
 def test_arrow_arrays_are_taken_as_they_are(tmp_path):
