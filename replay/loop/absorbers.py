@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from replay.loop.books import value_of
 from replay.loop.margin import valuation
 from replay.loop.state import State
@@ -40,6 +42,7 @@ class AbsorberBook:
         self._profit_peak: dict[int, RollingPeak] = {}
         self._balance_peak: dict[int, RollingPeak] = {}
         self._active: dict[int, bool] = {}
+        self._slots = np.zeros(0, np.int64)  # of the markets it was ever booked in
         self._pools: dict[int, int] = {}
         self._positions: dict[int, int] = {}
         for ledger in self.ledgers():
@@ -71,7 +74,11 @@ class AbsorberBook:
 
     def holdings(self) -> list[int]:
         """Return the markets in which it holds inventory, ascending."""
-        return [market for market in sorted(self._flow) if self.size(market) != 0]
+        markets = sorted(self._flow)
+        if len(markets) != len(self._slots):
+            self._slots = np.array([self.position(market) for market in markets], np.int64)
+        held = self._state.arrays.positions["size"][self._slots]
+        return [market for market, size in zip(markets, held.tolist(), strict=True) if size]
 
     def book(self, market: int, amount: int) -> None:
         """Note a change of its ``cash - cost`` that came from a market."""

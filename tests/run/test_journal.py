@@ -123,9 +123,10 @@ def test_a_column_left_out_is_null(tmp_path):
     ],
 )
 def test_columns_that_do_not_fit_the_table_are_refused(tmp_path, change, message):
-    with Journal(tmp_path) as journal, pytest.raises(ValueError, match=message):
+    with Journal(tmp_path) as journal:
         journal.append("breaks", {name: [value] for name, value in (BREAK | change).items()})
-        journal.close()
+        with pytest.raises(ValueError, match=message):
+            journal.close()
 
 
 def test_columns_of_unequal_length_are_refused(tmp_path):
@@ -138,9 +139,10 @@ def test_columns_of_unequal_length_are_refused(tmp_path):
 def test_a_number_that_does_not_fit_its_cell_is_refused(tmp_path, value):
     columns = {name: [given] for name, given in BREAK.items()}
     columns["account"] = value if isinstance(value, np.ndarray) else [value]
-    with Journal(tmp_path) as journal, pytest.raises(RunError, match=r"breaks\.account"):
+    with Journal(tmp_path) as journal:
         journal.append("breaks", columns)
-        journal.close()
+        with pytest.raises(RunError, match=r"breaks\.account"):
+            journal.close()
 
 
 def test_arrow_arrays_are_taken_as_they_are(tmp_path):
