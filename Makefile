@@ -7,11 +7,12 @@ STAMP := $(VENV)/.installed
 DEMO := out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types docs pins clean
+.PHONY: help install demo test bench lint types docs pins clean
 
 help:
 	@echo "make demo   replay a crash day under the rules of two exchanges: numbers side by side, and a report of each"
 	@echo "make test   run the tests"
+	@echo "make bench  measure: the loop against the bare scan, a cascade through the waterfall"
 	@echo "make lint   check style"
 	@echo "make types  check types"
 	@echo "make docs   write the reference pages anew from the code"
@@ -50,6 +51,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Sizes by BENCH_FILLS; see docs/benchmarks.md for the runs beside peers.
+bench: $(STAMP)
+	$(BIN)/python -m pytest benchmarks -q --benchmark-columns=min,median,max,rounds $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
