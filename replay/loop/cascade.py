@@ -77,9 +77,28 @@ class Cascade:
             recorded: Position slots that the tape forces in this step.
         """
         state = self._state
-        in_breach = set(breaches.tolist())
+        restored = self._restored(set(breaches.tolist()))
+        if len(breaches) or restored:
+            self._attend_pools(ts, breaches, restored, recorded)
+        else:
+            self._attend_absorber(ts)
+        holds = self.absorber is not None and bool(self.absorber.holdings())
+        state.arrays.counters[ATTENDING] = bool(self.episodes.open) or holds
+
+    def _attend_absorber(self, ts: int) -> None:
+        """Look after what the absorber holds in a step in which no pool was judged."""
+        losing = self._absorber_step(ts)
+        if losing and self._deleveraging is not None:
+            # Pools that wait for a mark were not judged in this step: no winners either.
+            waiting = list(self.episodes.open)
+            self._state.arrays.pools["in_breach"][waiting] = 1
+            self.touched.update(self._deleveraging.close(ts, losing))
+            self._state.arrays.pools["in_breach"][waiting] = 0
+
+    def _attend_pools(self, ts: int, breaches: Array, restored: list[int], recorded: Array) -> None:
+        """End what is restored, climb the ladder with what is in breach, then look after the absorber."""
+        state = self._state
         rows: list[dict[str, Any]] = []
-        restored = self._restored(in_breach)
         self._pay_bad_debt(ts, np.array(restored, np.int64))
         for pool in restored:
             rows += self.episodes.end(pool, ts, self._is_vault)
@@ -95,13 +114,11 @@ class Cascade:
         if losing and self._deleveraging is not None:
             self.touched.update(self._deleveraging.close(ts, losing))
         self._pay_bad_debt(ts, breaches)
-        wait_for_marks(state.arrays, np.array(sorted({*in_breach, *self.episodes.open}), np.int64))
+        wait_for_marks(state.arrays, np.array(sorted(self.episodes.open), np.int64))
         _, _, still_open = pool_states(state, breaches)
         for pool in breaches[~still_open].tolist():
             rows += self.episodes.end(pool, ts, self._is_vault)
         append_rows(self._sink, "liquidations", rows)
-        holds = self.absorber is not None and bool(self.absorber.holdings())
-        state.arrays.counters[ATTENDING] = bool(self.episodes.open) or holds
 
     def finish(self) -> None:
         """Write the episodes that the end of the tape left open."""
