@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_type_hints
 
@@ -66,9 +67,9 @@ class MemoryTape:
 
     def select(self, sql: str) -> list[tuple[Any, ...]]:
         """Answer a query over the tables that the loop asks by SQL."""
-        with duckdb.connect(":memory:") as connection:
-            connection.register("prices", self._tables["prices"])
-            return connection.sql(sql).fetchall()
+        connection = _connection()
+        connection.register("prices", self._tables["prices"])
+        return connection.sql(sql).fetchall()
 
     def windows(self, *, batch_rows: int, threads: int, until: int | None = None) -> Iterator[read.Window]:
         """Yield windows of whole steps."""
@@ -87,6 +88,12 @@ class MemoryTape:
             high = int(np.searchsorted(table.ts, last, side="right"))
             tables.append(type(table)(*(column[low:high] for column in table)))
         return read.Window(*cast(Any, tables))
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    """Return one connection for all days: to connect takes longer than a day."""
+    return duckdb.connect(":memory:")
 
 
 class _Columns(NamedTuple):

@@ -155,6 +155,12 @@ def sign(number: int) -> int:
     return (number > 0) - (number < 0)
 
 
+def half_even(number: int, divisor: int) -> int:
+    """Divide, rounded to the nearest whole number, in the middle to the even one."""
+    whole, rest = divmod(number, divisor)
+    return whole + (2 * rest > divisor or (2 * rest == divisor and whole % 2))
+
+
 def round_up(number: Fraction) -> int:
     return -(-number.numerator // number.denominator)
 
@@ -166,13 +172,14 @@ def contract_value(market: Market, size: int, price: int, scale: int) -> int:
     The magnitude is rounded half to even, so that V(-n, P) = -V(n, P).
     """
     lots = abs(size)
+    times, per = market.multiplier.numerator, market.multiplier.denominator
     if market.payoff == Payoff.LINEAR:
-        exact = Fraction(lots, 10**market.qty_scale) * market.multiplier * Fraction(price, 10**scale) * ATOMS
-        return sign(size) * round(exact)
-    per_lot = market.multiplier * ATOMS * Fraction(10**scale, 10**market.qty_scale)
-    assert per_lot.denominator == 1, "an inverse contract must be worth whole atoms per lot and price step"
-    whole, rest = divmod(per_lot.numerator, price)
-    return -sign(size) * (lots * whole + round(Fraction(lots * rest, price)))
+        exact = lots * times * price * ATOMS
+        return sign(size) * half_even(exact, 10**market.qty_scale * per * 10**scale)
+    per_lot, left_over = divmod(times * ATOMS * 10**scale, per * 10**market.qty_scale)
+    assert left_over == 0, "an inverse contract must be worth whole atoms per lot and price step"
+    whole, rest = divmod(per_lot, price)
+    return -sign(size) * (lots * whole + half_even(lots * rest, price))
 
 
 def split(amount: int, weights: Sequence[int]) -> list[int]:
@@ -344,7 +351,7 @@ class Books:
     def position_maintenance(self, position: Position) -> int:
         value = abs(self.value(position))
         tier = [tier for tier in self.rules.tiers[position.market] if tier.start <= value][-1]
-        return round_up(tier.rate * value) - tier.deduction
+        return -(-tier.rate.numerator * value // tier.rate.denominator) - tier.deduction
 
     def maintenance(self, pool: Pool) -> int:
         return sum(self.position_maintenance(position) for position in self.open_positions(pool))
