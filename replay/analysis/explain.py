@@ -254,13 +254,15 @@ def _answer(asked: _Asked, verdict: str) -> tuple[str, ...]:
             f"{mine[0]['candidates']:,}."
         )
     for row in asked.rows(
-        "SELECT epoch_ns(min(ts)) AS ts, market, arg_min(size, ts) AS size, sum(book) AS book, "
+        "SELECT epoch_ns(min(ts)) AS ts, market, arg_min(size, ts) AS size, sum(netted) AS netted, "
+        "sum(book) AS book, "
         f"sum(absorbed) AS absorbed, sum(adl) AS adl FROM liquidations WHERE {_HERE} "
         "GROUP BY market ORDER BY 1, 2"
     ):
         parts = [
             f"{_number(row[key])} {what}"
             for key, what in (
+                ("netted", "against its own hedge"),
                 ("book", "into the book"),
                 ("absorbed", "taken over"),
                 ("adl", "deleveraged as a loser"),

@@ -25,6 +25,7 @@ from replay.loop.waterfall import (
     ForcedBatch,
     fees_of,
     forced_batch,
+    own_hedges,
     part_of_value,
     pool_states,
     send_to_book,
@@ -32,7 +33,7 @@ from replay.loop.waterfall import (
     surplus_over_bankruptcy,
     value_of_sizes,
 )
-from replay.rules.plan import BookOrder, Plan, Takeover
+from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
 from replay.tape.schema import Side
 
 Array = npt.NDArray[Any]
@@ -167,6 +168,8 @@ class Cascade:
                 self._book(batch, rung)
             elif isinstance(rung, Takeover):
                 losing += self._take_over(batch, rung)
+            elif isinstance(rung, NetOwnHedge):
+                self._net(batch, rung)
             else:
                 values = batch.bankruptcy_value.tolist()
                 losing += [self._losing(batch, i, value, "ladder") for i, value in enumerate(values)]
@@ -186,6 +189,28 @@ class Cascade:
     def _still_in_breach(self, pools: Array) -> Array:
         equity, maintenance, is_open = pool_states(self._state, pools)
         return is_open & (equity - maintenance < int(self._plan.breach_at_equal))
+
+    def _net(self, batch: ForcedBatch, rung: NetOwnHedge) -> None:
+        """Close positions at the mark against the account's own of the other side and margin mode."""
+        state = self._state
+        hedges = own_hedges(state, batch.position)
+        netted = np.zeros(len(batch.pool), np.int64)
+        values = np.zeros(len(batch.pool), np.int64)
+        for i in np.flatnonzero(hedges >= 0).tolist():
+            position, hedge = int(batch.position[i]), int(hedges[i])
+            size, other = (int(state.positions["size"][slot]) for slot in (position, hedge))
+            if size * other >= 0:
+                continue
+            netted[i] = min(abs(size), abs(other))
+            signed = -int(netted[i]) if size > 0 else int(netted[i])
+            values[i] = value_of(state, int(batch.market[i]), signed, int(batch.mark[i]), at_mark=True)
+            book_forced(state.arrays, *(np.array([x]) for x in (position, signed, values[i], hedge)))
+            self.episodes.open[int(batch.pool[i])].legs[position].netted += int(netted[i])
+        acted = netted > 0
+        none = np.full(len(batch.pool), NO_LIMIT, np.int64)
+        signed_rows = np.where(batch.size > 0, -netted, netted)
+        reason = ["closed against its own hedge"] * len(batch.pool)
+        self._rows.orders(batch, rung.action, netted, none, signed_rows, values, reason, acted)
 
     def _book(self, batch: ForcedBatch, rung: BookOrder) -> None:
         state = self._state

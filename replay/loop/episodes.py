@@ -17,6 +17,7 @@ class Leg:
     size: int
     mark: int
     bankruptcy_value: int
+    netted: int = 0
     book: int = 0
     absorbed: int = 0
     adl: int = 0
@@ -28,7 +29,7 @@ class Leg:
     @property
     def closed(self) -> int:
         """Quantity closed so far."""
-        return self.book + self.absorbed + self.adl
+        return self.netted + self.book + self.absorbed + self.adl
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Episodes:
                     "mode": int(self._state.positions[leg.position]["mode"]),
                     "size": leg.size,
                     "asked": leg.closed + leg.left,
-                    "netted": 0,
+                    "netted": leg.netted,
                     "book": leg.book,
                     "absorbed": leg.absorbed,
                     "adl": leg.adl,

@@ -17,7 +17,7 @@ from replay.kernels import allocating_kernel, kernel
 from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.margin import bankruptcy_values, notional_at, valuation
-from replay.loop.state import Arrays, State
+from replay.loop.state import Arrays, State, known_positions
 from replay.rules.plan import BookOrder
 from replay.tape.schema import Side
 from replay.units import BOUND, RATE_SCALE
@@ -113,6 +113,15 @@ def forced_batch(state: State, ts: int, pools: Array) -> ForcedBatch:
         equity=equity,
         maintenance=maintenance,
     )
+
+
+def own_hedges(state: State, slots: Array) -> Array:
+    """Return, per position, the slot of the same account and market in the other margin mode, or -1."""
+    records = state.positions[slots]
+    found = np.empty(len(slots), np.int64)
+    accounts = state.pools["account"][records["pool"]]
+    known_positions(state.arrays, accounts, records["market"], 1 - records["mode"], 0, len(slots), found)
+    return found
 
 
 @kernel

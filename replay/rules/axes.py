@@ -85,10 +85,12 @@ AXES: Mapping[str, Axis] = {
             "book_order": "Forced orders go into the order book, one for each position of the pool.",
             "takeover": "An absorber takes the positions over, away from the order book.",
             "adl": "The positions are closed against winners at once.",
+            "cancel_orders": "Resting orders are cancelled; no tape has them, so nothing changes.",
+            "net_own_hedge": (
+                "A position closes at the mark against the account's own of the other side and margin mode."
+            ),
         },
         (
-            "cancel_orders",
-            "net_own_hedge",
             "assign",
             "auction",
             "pool_close",

@@ -19,6 +19,8 @@ from replay.rules.waterfall import (
     AdlOff,
     AdlRung,
     BookOrderRung,
+    CancelRung,
+    NetRung,
     NoDepth,
     StaticDepth,
     TakeoverRung,
@@ -151,6 +153,13 @@ def _check_ladder(book: RuleBook) -> None:
             f"nothing acts on a pool between {_level(first)} of maintenance and maintenance",
             'the first of the [[ladder]] has level = "1"',
         )
+    if all(isinstance(rung, CancelRung | NetRung) for rung in ladder):
+        raise _refuse(
+            book,
+            "ladder",
+            "no rung closes what a pool without a hedge holds",
+            'write a [[ladder]] rung with action = "book_order", "takeover" or "adl"',
+        )
     for index, (above, rung) in enumerate(pairwise(ladder), start=1):
         if _above(rung.level, above.level):
             raise _refuse(
@@ -160,7 +169,7 @@ def _check_ladder(book: RuleBook) -> None:
                 "write the [[ladder]] from the highest level to the lowest",
                 f"ladder.{index - 1}.level",
             )
-        if rung.level == above.level and not isinstance(above, BookOrderRung):
+        if rung.level == above.level and isinstance(above, TakeoverRung | AdlRung):
             raise _refuse(
                 book,
                 f"ladder.{index}",
@@ -194,6 +203,10 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
             rungs.append(plan.Takeover(level=rung.level, price=rung.price))
         elif isinstance(rung, AdlRung):
             rungs.append(plan.Deleverage(level=rung.level))
+        elif isinstance(rung, NetRung):
+            rungs.append(plan.NetOwnHedge(level=rung.level))
+        elif isinstance(rung, CancelRung):
+            continue  # no tape has orders of accounts to cancel
         else:
             rungs.append(
                 plan.BookOrder(

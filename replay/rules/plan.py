@@ -67,7 +67,20 @@ class Deleverage:
     level: tuple[int, int]
 
 
-Rung = BookOrder | Takeover | Deleverage
+@dataclass(frozen=True, slots=True)
+class NetOwnHedge:
+    """A rung of the ladder: positions close against the account's own of the other side and margin mode.
+
+    Attributes:
+        level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance.
+    """
+
+    action: ClassVar[str] = "net"
+
+    level: tuple[int, int]
+
+
+Rung = BookOrder | Takeover | Deleverage | NetOwnHedge
 
 
 @dataclass(frozen=True, slots=True)

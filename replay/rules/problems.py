@@ -30,7 +30,13 @@ CHOICES: Mapping[str, Choice] = {
     "margin": Choice("shape", {"flat": margin.FlatMargin, "bracket_deduction": margin.BracketMargin}),
     "ladder.*": Choice(
         "action",
-        {"book_order": waterfall.BookOrderRung, "takeover": waterfall.TakeoverRung, "adl": waterfall.AdlRung},
+        {
+            "book_order": waterfall.BookOrderRung,
+            "takeover": waterfall.TakeoverRung,
+            "adl": waterfall.AdlRung,
+            "cancel_orders": waterfall.CancelRung,
+            "net_own_hedge": waterfall.NetRung,
+        },
     ),
     "adl": Choice("enabled", {"false": waterfall.AdlOff, "true": waterfall.AdlOn}),
     "depth": Choice(

@@ -84,7 +84,30 @@ class AdlRung(Section):
     size: Literal["full"]
 
 
-Rung = Annotated[BookOrderRung | TakeoverRung | AdlRung, Field(discriminator="action")]
+class CancelRung(Section):
+    """``[[ladder]]`` with action ``cancel_orders``: the account's resting orders are cancelled.
+
+    No tape has the orders of accounts, so it changes nothing; it says where the exchange does so.
+    """
+
+    action: Literal["cancel_orders"]
+    level: Level = _LEVEL
+    size: Literal["full"]
+
+
+class NetRung(Section):
+    """``[[ladder]]`` with action ``net_own_hedge``: a position closes against the account's own hedge.
+
+    An account holds one net position per market and margin mode, so its hedge is a position of the other side
+    in the same market and the other mode. Both close at the mark, without a fee.
+    """
+
+    action: Literal["net_own_hedge"]
+    level: Level = _LEVEL
+    size: Literal["full"]
+
+
+Rung = Annotated[BookOrderRung | TakeoverRung | AdlRung | CancelRung | NetRung, Field(discriminator="action")]
 """A rung of the ladder, by its action."""
 
 

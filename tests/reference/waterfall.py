@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from replay.rules.plan import BookOrder, Plan, Takeover
+from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
 from replay.tape.schema import FillKind, Grade, Payoff, Side
 from tests.reference.books import (
     ATOMS,
@@ -44,6 +44,7 @@ class Leg:
     mark: int
     bankruptcy_value: int
     recorded: int
+    netted: int = 0
     book: int = 0
     absorbed: int = 0
     adl: int = 0
@@ -472,8 +473,8 @@ class Waterfall(Books):
                 market=leg.position.market,
                 mode=leg.position.mode,
                 size=leg.size,
-                asked=leg.book + leg.absorbed + leg.adl + leg.left,
-                netted=0,
+                asked=leg.netted + leg.book + leg.absorbed + leg.adl + leg.left,
+                netted=leg.netted,
                 book=leg.book,
                 absorbed=leg.absorbed,
                 adl=leg.adl,
@@ -540,9 +541,32 @@ class Waterfall(Books):
                 self.send(batch, rung)
             elif isinstance(rung, Takeover):
                 losing += self.hand_over(batch)
+            elif isinstance(rung, NetOwnHedge):
+                self.net(batch)
             else:
                 losing += [self.losing(pool, p, v, "ladder", equity) for pool, p, v, equity, _ in batch]
         return losing
+
+    def net(self, batch: list[tuple[Pool, Position, int, int, int]]) -> None:
+        """Close positions at the mark against those of the same account, the other side and margin mode."""
+        sizes = [position.size for _, position, _, _, _ in batch]
+        rows = []
+        for pool, position, _, _, _ in batch:
+            hedge = self.positions.get((pool.account, position.market, 1 - position.mode))
+            if hedge is None or hedge.size * position.size >= 0:
+                rows.append((0, 0))
+                continue
+            quantity = min(abs(hedge.size), abs(position.size))
+            signed = -quantity if position.size > 0 else quantity
+            value = self.worth(position.market, signed)
+            self.book(position, signed, value)
+            self.book(hedge, -signed, -value)
+            self.episode(pool).leg(position).netted += quantity
+            rows.append((quantity, value))
+        for (pool, position, _, _, _), size, (quantity, value) in zip(batch, sizes, rows, strict=True):
+            if quantity:
+                words = "closed against its own hedge"
+                self.order(pool, position, "net", size, quantity, None, quantity, value, words)
 
     def losing(self, pool: Pool, position: Position, value: int | None, origin: str, equity: int) -> Order:
         assert self.plan.adl is not None

@@ -15,6 +15,7 @@ from tests.strategies import random_day, random_rules
 from tests.waterfall.random_plans import DeepTape, random_depth, random_plan
 
 STAGES = (
+    "net: closed against its own hedge",
     "book: filled",
     "book: depth used up",
     "book: depth within the limit used up",

@@ -8,7 +8,17 @@ from dataclasses import replace
 from typing import Any, cast
 
 from replay.loop.adl import SCORES
-from replay.rules.plan import Absorber, Adl, BookOrder, Deleverage, DepthRule, Plan, Rung, Takeover
+from replay.rules.plan import (
+    Absorber,
+    Adl,
+    BookOrder,
+    Deleverage,
+    DepthRule,
+    NetOwnHedge,
+    Plan,
+    Rung,
+    Takeover,
+)
 from replay.tape.schema import Payoff, Side
 from tests.loop.in_memory import MemoryTape, Row, _arrow, _window_columns, plan_of
 from tests.reference import Day
@@ -109,7 +119,7 @@ def _ladder(rng: random.Random, usual: int, *, has_adl: bool) -> tuple[Rung, ...
             fee_rate=rng.choice([0, 450_000_000]),
         )
 
-    rungs: list[Rung] = []
+    rungs: list[Rung] = [NetOwnHedge((1, 1))] if rng.random() < 0.3 else []
     if rng.random() < 0.3:
         rungs.append(order("step_down", True))
     rungs.append(order("full", False))

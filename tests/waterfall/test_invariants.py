@@ -147,6 +147,7 @@ def test_every_lot_asked_for_went_somewhere(runs: Runs) -> None:
             assert row["asked"] == total, where
             assert min(row[name] for name in ("netted", "book", "absorbed", "adl", "left")) >= 0, where
             key = (row["liquidation"], row["market"])
+            assert row["netted"] == parts.pop((*key, "net"), 0), where
             assert row["book"] == parts.pop((*key, "book"), 0), where
             assert row["absorbed"] == parts.pop((*key, "takeover"), 0), where
             assert row["adl"] == parts.pop((*key, "adl"), 0), where
