@@ -9,7 +9,7 @@ import pytest
 
 import replay
 from tests.scenario_tape import scenario_tape
-from tests.waterfall.days import BYBIT, Day, account, depth, fund, marks
+from tests.waterfall.days import BYBIT, HYPERLIQUID, Day, account, depth, fund, marks
 
 D = Decimal
 
@@ -96,3 +96,57 @@ def test_the_same_whatever_the_batches(tmp_path: Path, batch_rows: int) -> None:
     whole = executed(tmp_path / "a", fund_cash=100, bids=[(90, 3)])
     cut = executed(tmp_path / "b", fund_cash=100, bids=[(90, 3)], batch_rows=batch_rows)
     assert whole.run.manifest["sha256"] == cut.run.manifest["sha256"]
+
+
+# --- the rules force just what the tape forced --------------------------------------------------------
+
+
+def test_the_book_ends_flat_where_the_rules_force_what_the_tape_forced(tmp_path: Path) -> None:
+    """At 90.50 a long of 10 from 100 has 10 of 11.31 needed: both sell all of it at 90.30 in that step."""
+    text = (
+        MARKETS.replace("tick = 1,", "tick = 0.01,")
+        + account("long", 105, ("BTC", 10, 100))
+        + account("maker", 10_000, ("BTC", -10, 100))
+        + fund("@vault:liquidator", 1_000)
+        + marks("BTC", ("+0s", 100), ("+2s", 90.5))
+        + FORCED.replace("price = 90", "price = 90.3")
+    )
+    rules = replay.load_rules(HYPERLIQUID, overrides=["ladder.0.fee=0"])
+    day = Day(replay.run_replay(scenario_tape(tmp_path, text), rules, tmp_path / "run", liquidations="rules"))
+    assert day.rows("SELECT stage, filled, value, reason FROM forced_orders") == [
+        ("book", D(-10), D(-903), "filled")
+    ]
+    assert day.one("SELECT recorded FROM liquidations")
+    assert (day.size("@book"), day.cash("@book")) == (0, 0)
+    assert day.size("maker") == 0
+    assert day.cash("long") == 105 - 97
+
+
+@pytest.mark.parametrize(
+    ("kind", "book", "long"),
+    [
+        ("trade", 0, 0),  # booked: the long sells all of it to the maker
+        ("liquidation", -10, 10),  # the victim's row is left out, the maker's stands against @book
+        ("backstop", 0, 10),  # both rows are left out
+        ("adl", 0, 10),  # both rows are left out
+        ("settlement", 0, 0),  # applied at the recorded price
+    ],
+)
+def test_what_becomes_of_each_kind_of_recorded_row_under_rules(
+    tmp_path: Path, kind: str, book: int, long: int
+) -> None:
+    """A long with plenty of cash, so that the rules force nothing themselves."""
+    forced = FORCED if kind != "trade" else FORCED.replace('victim = "long"\n', "")
+    text = (
+        MARKETS
+        + account("long", 10_000, ("BTC", 10, 100))
+        + account("maker", 10_000, ("BTC", -10, 100))
+        + fund("@vault:liquidator", 1_000)
+        + marks("BTC", ("+0s", 100), ("+1s", 90))
+        + forced.replace('"liquidation"', f'"{kind}"')
+    )
+    rules = replay.load_rules(HYPERLIQUID)
+    day = Day(replay.run_replay(scenario_tape(tmp_path, text), rules, tmp_path / "run", liquidations="rules"))
+    assert (day.size("@book"), day.size("long")) == (book, long)
+    again = replay.run_replay(scenario_tape(tmp_path, text, "again"), rules, tmp_path / "recorded")
+    assert (Day(again).size("@book"), Day(again).size("long")) == (0, 0), "recorded: every row is booked"
