@@ -51,6 +51,9 @@ class Book(Entry):
     accounts: Annotated[tuple[Account, ...], Field(min_length=1)]
 
 
+_LISTED = 20
+"""Names that an error lists; of more it gives the number."""
+
 _FORM = Form(Book, "a book of own accounts", "docs/own-accounts.md")
 
 
@@ -201,6 +204,8 @@ class _Resolver:
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    names = list(known)
+    names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names[:20])}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are: {', '.join(names)}" if len(names) <= _LISTED else f"there are {len(names):,} others"
