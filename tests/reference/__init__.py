@@ -1,7 +1,7 @@
 """The reference engine: slow, plain Python that says what the compiled loop has to do.
 
-``books`` is the ledger, the margin checks and the audit; ``waterfall`` adds depth, ladder, absorber, ADL and
-bad debt. Neither calls product code for anything that is under test.
+``books`` is the ledger, the margin checks and the audit; ``waterfall``, with a file for each of depth, absorber
+and deleveraging, adds the rest. None calls product code for anything that is under test.
 """
 
 from tests.reference.books import (

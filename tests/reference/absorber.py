@@ -1,0 +1,228 @@
+"""The absorber of the reference engine: balance, peaks, triggers, inventory."""
+
+from __future__ import annotations
+
+from replay.tape.schema import Payoff, Side
+from tests.reference.books import RATE_ONE, Position
+from tests.reference.depth import Depth
+from tests.reference.orders import Order
+
+
+class Absorbing(Depth):
+    """Books whose fund or vault takes over, sells on and is deleveraged itself."""
+
+    @property
+    def absorber_name(self) -> str:
+        assert self.plan.absorber is not None
+        return self.plan.absorber.account
+
+    def fund_position(self, market: int) -> Position:
+        return self.position(self.absorber_name, market)
+
+    def balance(self, ledger: int) -> int:
+        return self.equity(self.pool(self.absorber_name, ledger))
+
+    def fund_ledgers(self) -> list[int]:
+        return sorted({market.ledger for market in self.day.markets if market.payoff != Payoff.SPOT})
+
+    def holdings(self) -> list[int]:
+        return [market for market in sorted(self.handled) if self.fund_position(market).size]
+
+    def fund_books(self, market: int, amount: int) -> None:
+        self.flow[market] += amount
+        if market not in self.handled:
+            self.handled.append(market)
+
+    def profit(self, market: int) -> int:
+        size = self.fund_position(market).size
+        return self.flow[market] + (self.worth(market, size) if size else 0)
+
+    def rolling(self, samples: list[tuple[int, int]], value: int) -> int:
+        """Take a sample; return the largest of the window."""
+        assert self.plan.absorber is not None
+        samples.append((self.ts, value))
+        return max(v for ts, v in samples if ts >= self.ts - self.plan.absorber.window_ns)
+
+    def balance_peak(self, ledger: int) -> int:
+        return self.rolling(self.balances.setdefault(ledger, []), self.balance(ledger))
+
+    def profit_peak(self, market: int) -> int:
+        samples = self.profits.setdefault(market, [])
+        if not samples:
+            samples.append((self.ts, 0))
+        return self.rolling(samples, self.profit(market))
+
+    def headroom(self, market: int) -> int | None:
+        assert self.plan.absorber is not None
+        if self.plan.absorber.drawdown is None:
+            return None
+        line = self.plan.absorber.drawdown[0] * self.balance_peak(self.day.markets[market].ledger) // RATE_ONE
+        return line + self.profit(market) - self.profit_peak(market)
+
+    def capacity(self, market: int) -> int | None:
+        assert self.plan.absorber is not None
+        room = self.headroom(market)
+        if market in self.active:
+            return 0
+        if self.plan.absorber.stops_at_zero:
+            balance = max(0, self.balance(self.day.markets[market].ledger))
+            return balance if room is None else max(0, min(room, balance))
+        return None if room is None else max(0, room)
+
+    def judge_fund(self, market: int) -> None:
+        """Switch deleveraging of a market on or off by the absorber's rules, and say so."""
+        rule = self.plan.absorber
+        assert rule is not None
+        if self.plan.adl is None or (rule.drawdown is None and not rule.stops_at_zero):
+            return
+        ledger = self.day.markets[market].ledger
+        balance = self.balance(ledger)
+        empty = rule.stops_at_zero and balance <= 0
+        verdict: tuple[bool, str, int, int] | None = None
+        drop = start_line = stop_line = 0
+        if rule.drawdown is not None:
+            peak = self.balance_peak(ledger)
+            drop = self.profit(market) - self.profit_peak(market)
+            start_line, stop_line = (-(rate * peak // RATE_ONE) for rate in rule.drawdown)
+        by_drop = "drawdown of the market against the fund's peak"
+        if market not in self.active:
+            if empty:
+                verdict = (True, "the balance is not above zero", balance, 0)
+            elif (
+                rule.drawdown is not None and balance > rule.least_balance and drop < 0 and drop <= start_line
+            ):
+                verdict = (True, by_drop, drop, start_line)
+        elif not empty and rule.drawdown is None:
+            verdict = (False, "the balance is above zero", balance, 0)
+        elif not empty and drop > stop_line:
+            verdict = (False, by_drop, drop, stop_line)
+        if verdict is None:
+            return
+        on, reason, measured, threshold = verdict
+        (self.active.add if on else self.active.discard)(market)
+        self.engage(
+            market, "adl", "start" if on else "stop", self.absorber_name, reason, measured, threshold, None
+        )
+
+    def engage(
+        self,
+        market: int,
+        stage: str,
+        state: str,
+        scope: str,
+        reason: str,
+        measured: int,
+        threshold: int,
+        quantity: int | None,
+    ) -> None:
+        ledger = self.day.markets[market].ledger
+        balance = None
+        if self.plan.absorber is not None and scope == self.absorber_name:
+            balance = self.balance(ledger)
+        self.write(
+            "engagements",
+            ts=self.ts,
+            scope=scope,
+            market=market,
+            ledger=ledger,
+            stage=stage,
+            state=state,
+            reason=reason,
+            measured=measured,
+            threshold=threshold,
+            fund_balance=balance,
+            quantity=quantity,
+        )
+
+    def movement(self, kind: str, amounts: dict[int, int]) -> None:
+        for market in sorted(amounts):
+            ledger = self.day.markets[market].ledger
+            self.write(
+                "absorber_ledger",
+                ts=self.ts,
+                account=self.absorber_name,
+                ledger=ledger,
+                market=market,
+                kind=kind,
+                amount=amounts[market],
+                balance=self.balance(ledger),
+                inventory=self.fund_position(market).size,
+            )
+
+    def attend_fund(self) -> list[Order]:
+        rule = self.plan.absorber
+        if rule is None:
+            return []
+        if rule.work_out == "book" and self.plan.depth is not None:
+            for market in self.holdings():
+                self.work_out(market)
+        losing: list[Order] = []
+        for market in self.holdings():
+            self.judge_fund(market)
+            losing += self.beyond_the_line(market)
+        if rule.insolvent_below and self.plan.adl is not None:
+            losing += self.insolvent(losing)
+        return losing
+
+    def work_out(self, market: int) -> None:
+        position = self.fund_position(market)
+        size = position.size
+        side = Side.BID if size > 0 else Side.ASK
+        [(filled, magnitude)] = self.walk(market, side, [(abs(size), None, False)])
+        if not filled:
+            return
+        inverse = self.day.markets[market].payoff == Payoff.INVERSE
+        value = -magnitude if (size > 0) != inverse else magnitude
+        closed = self.worth(market, filled if size > 0 else -filled)
+        quantity = -filled if size > 0 else filled
+        self.book(position, quantity, value)
+        self.book(self.position("@book", market), -quantity, -value)
+        self.fund_books(market, -value)
+        self.movement("work out", {market: -value - closed})
+
+    def own_order(self, market: int, value: int | None) -> Order:
+        position = self.fund_position(market)
+        equity = self.balance(self.day.markets[market].ledger)
+        return Order(position, abs(position.size), value, self.absorber_name, equity, None)
+
+    def beyond_the_line(self, market: int) -> list[Order]:
+        rule = self.plan.absorber
+        assert rule is not None
+        headroom = self.headroom(market)
+        beyond = max(0, -headroom) if headroom is not None and market in self.active else 0
+        ledger = self.day.markets[market].ledger
+        balance = self.balance(ledger)
+        if rule.stops_at_zero and balance < 0:
+            losses = {
+                m: max(0, -self.profit(m)) for m in self.holdings() if self.day.markets[m].ledger == ledger
+            }
+            if sum(losses.values()):
+                beyond = max(beyond, -(balance * losses.get(market, 0) // sum(losses.values())))
+        if not beyond:
+            return []
+        position = self.fund_position(market)
+        value = self.value(position)
+        return [self.own_order(market, max(value, min(value + beyond, position.cost)))]
+
+    def insolvent(self, already: list[Order]) -> list[Order]:
+        losing: list[Order] = []
+        brought: dict[int, int] = {}
+        for order in already:
+            assert order.value is not None
+            brought[order.position.market] = order.value - self.value(order.position)
+        for ledger in self.fund_ledgers():
+            equity = self.balance(ledger)
+            equity += sum(gain for m, gain in brought.items() if self.day.markets[m].ledger == ledger)
+            changes = []
+            for market in self.holdings():
+                if self.day.markets[market].ledger == ledger and market not in brought:
+                    size = self.fund_position(market).size
+                    change = self.worth(market, size) - self.worth(market, size, self.previous[market])
+                    if change < 0:
+                        changes.append((change, market))
+            for change, market in sorted(changes):
+                if equity >= 0:
+                    break
+                losing.append(self.own_order(market, None))
+                equity -= change
+        return losing

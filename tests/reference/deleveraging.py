@@ -1,0 +1,224 @@
+"""Auto-deleveraging of the reference engine: ranking, pairing, prices, fees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+from replay.tape.schema import Grade, Payoff
+from tests.reference.absorber import Absorbing
+from tests.reference.books import ATOMS, RATE_ONE, Pool, Position, sign
+from tests.reference.orders import Order
+
+
+class Deleveraging(Absorbing):
+    """Books whose winners are closed against what nobody else takes."""
+
+    def winners(self, market: int, *, losers_are_long: bool) -> list[tuple[float, Position]]:
+        """Return candidates with their scores, first to be closed first."""
+        assert self.plan.adl is not None
+        found = []
+        pools = {id(pool): number for number, pool in enumerate(self.pools.values())}
+        for slot, position in enumerate(self.positions.values()):
+            pool = position.pool
+            if position.market != market or not position.size or (position.size > 0) == losers_are_long:
+                continue
+            if pool.special or any(pool is other for other in self.shut_out) or not self.marked(pool):
+                continue
+            value = self.value(position)
+            if value - position.cost <= 0 or position.cost == 0 or value == 0:
+                continue
+            known = pool.grade < Grade.UNKNOWN
+            equity, notional, share = abs(value), abs(value), abs(value)
+            own = maintenance = self.position_maintenance(position)
+            wallet = abs(value)
+            if known:
+                equity, notional = self.equity(pool), self.notional(pool)
+                if equity <= 0:
+                    continue
+                maintenance, wallet = self.maintenance(pool), pool.cash
+                share = max(1, round(Fraction(equity * own, maintenance)) if maintenance > 0 else 0)
+            entry, mark = float(abs(position.cost)), float(abs(value))
+            profit = float(value - position.cost)
+            if self.plan.adl.score == "leveraged_price_ratio":
+                score = max(mark, entry) / min(mark, entry) * (float(notional) / float(equity))
+            elif self.plan.adl.score == "leveraged_return":
+                score = profit / entry * (mark / float(share))
+            elif self.plan.adl.score == "entry_return":
+                score = profit / entry
+            elif self.plan.adl.score == "return_at_risk":
+                score = profit / entry * (float(own) / float(max(equity, ATOMS)))
+            else:
+                score = profit / float(max(wallet, ATOMS)) * (float(maintenance) / float(equity))
+            found.append((not known, -score, pools[id(pool)], slot, position))
+        found.sort(key=lambda entry: entry[:4])
+        return [(-entry[1], entry[4]) for entry in found]
+
+    def deleverage(self, losing: list[Order]) -> None:
+        pools = {id(pool): number for number, pool in enumerate(self.pools.values())}
+        slots = {id(position): number for number, position in enumerate(self.positions.values())}
+        losing.sort(
+            key=lambda o: (
+                o.episode is None,
+                pools[id(o.position.pool)] if o.episode else 0,
+                slots[id(o.position)],
+            )
+        )
+        sides = sorted({(order.position.market, order.position.size < 0) for order in losing})
+        members = {
+            side: [o for o in losing if (o.position.market, o.position.size < 0) == side] for side in sides
+        }
+        for market, short in sides:
+            self.close_side(market, not short, members[market, short])
+
+    def close_side(self, market: int, long: bool, orders: list[Order]) -> None:
+        adl = self.plan.adl
+        assert adl is not None
+        spec = self.day.markets[market]
+        ranking = self.winners(market, losers_are_long=long)
+        sizes = [abs(position.size) for _, position in ranking]
+        total, lights, so_far = sum(sizes), [], 0
+        for size in sizes:
+            so_far += size
+            lights.append(adl.lights + 1 - -(-adl.lights * so_far // total))
+        pairs: list[tuple[Order, int, int]] = []
+        rank, left = 0, list(sizes)
+        if adl.method == "contract_pro_rata":
+            left = self.shared_by_size(sum(order.quantity for order in orders), ranking)
+        for order in orders:
+            need = order.quantity
+            while need and rank < len(left):
+                piece = min(need, left[rank])
+                if not piece:
+                    rank += 1
+                    continue
+                pairs.append((order, rank, piece))
+                need -= piece
+                left[rank] -= piece
+                if not left[rank]:
+                    rank += 1
+        values = self.piece_values(market, long, pairs)
+        involved = [order.position for order, _, _ in pairs] + [ranking[r][1] for _, r, _ in pairs]
+        before = {id(p): (p.size, *self.standing_of(p.pool)) for p in involved}
+        written = []
+        for (order, rank, piece), value in zip(pairs, values, strict=True):
+            loser, winner = order.position, ranking[rank][1]
+            quantity = -piece if loser.size > 0 else piece
+            inverse = spec.payoff == Payoff.INVERSE
+            signed = abs(value) if (quantity > 0) != inverse else -abs(value)
+            cash = winner.pool.cash
+            self.book(loser, quantity, signed, None)
+            self.book(winner, -quantity, -signed, None)
+            loser_fee = 0
+            if not loser.pool.special:
+                loser_fee = min(
+                    round(Fraction(abs(value) * adl.loser_fee_rate, RATE_ONE)), max(0, loser.pool.cash)
+                )
+            winner_fee = round(Fraction(abs(value) * adl.winner_fee_rate, RATE_ONE))
+            self.pay(loser.pool, self.pool("@fees", spec.ledger), loser_fee)
+            self.pay(winner.pool, self.pool("@fees", spec.ledger), winner_fee)
+            written.append((winner.pool.cash - cash, loser_fee, winner_fee))
+            if order.episode is not None:
+                leg = order.episode.leg(loser)
+                leg.adl += piece
+                leg.left -= piece
+            elif self.plan.absorber is not None:
+                self.fund_books(market, value)
+        for (order, rank, piece), value, (realised, loser_fee, winner_fee) in zip(
+            pairs, values, written, strict=True
+        ):
+            loser, winner = order.position, ranking[rank][1]
+            loser_before, winner_before = before[id(loser)], before[id(winner)]
+            self.write(
+                "adl_fills",
+                ts=self.ts,
+                liquidation=None if order.episode is None else order.episode.id,
+                loser=loser.pool.account,
+                winner=winner.pool.account,
+                market=market,
+                ledger=spec.ledger,
+                origin=order.origin,
+                rank=rank + 1,
+                candidates=len(ranking),
+                score=ranking[rank][0],
+                lights=lights[rank],
+                quantity=piece,
+                value=value,
+                mark=self.marks[market],
+                realised=realised,
+                loser_fee=loser_fee,
+                winner_fee=winner_fee,
+                loser_size_before=loser_before[0],
+                loser_size_after=loser.size,
+                winner_size_before=winner_before[0],
+                winner_size_after=winner.size,
+                loser_equity_before=loser_before[1],
+                loser_equity_after=self.standing_of(loser.pool)[0],
+                winner_equity_before=winner_before[1],
+                winner_equity_after=self.standing_of(winner.pool)[0],
+                winner_notional_before=winner_before[2],
+            )
+        scope = self.absorber_name if self.plan.absorber is not None else "@book"
+        self.engage(
+            market,
+            "adl",
+            "engaged",
+            scope,
+            f"no stage before could close them: {len(orders)} orders",
+            sum(order.equity for order in orders),
+            0,
+            sum(order.quantity for order in orders),
+        )
+        own = [
+            (piece, value)
+            for (order, _, piece), value in zip(pairs, values, strict=True)
+            if order.episode is None
+        ]
+        if own:
+            held = sum(self.worth(market, piece if long else -piece) for piece, _ in own)
+            self.movement("deleveraged", {market: sum(value for _, value in own) - held})
+
+    def shared_by_size(self, need: int, ranking: list[tuple[float, Position]]) -> list[int]:
+        """Return what each gives in proportion to size; pools of unknown equity give what is then missing."""
+        sizes = [abs(position.size) for _, position in ranking]
+        known = [position.pool.grade < Grade.UNKNOWN for _, position in ranking]
+        whole = sum(size for size, counts in zip(sizes, known, strict=True) if counts)
+        share = min(need, whole)
+        exact = [
+            Fraction(share * size, whole) if counts else Fraction(0)
+            for size, counts in zip(sizes, known, strict=True)
+        ]
+        given = [int(part) for part in exact]
+        order = sorted(range(len(sizes)), key=lambda i: (given[i] - exact[i], i))
+        for i in order[: share - sum(given)]:
+            given[i] += 1
+        missing = need - share
+        for i, counts in enumerate(known):
+            if not counts:
+                given[i] = min(missing, sizes[i])
+                missing -= given[i]
+        return given
+
+    def standing_of(self, pool: Pool) -> tuple[int, int]:
+        return (self.equity(pool), self.notional(pool)) if self.marked(pool) else (0, 0)
+
+    def piece_values(self, market: int, long: bool, pairs: list[tuple[Order, int, int]]) -> list[int]:
+        """Return the signed value of the loser's part that each piece closes; no price is below zero."""
+        adl = self.plan.adl
+        assert adl is not None
+        positive = long != (self.day.markets[market].payoff == Payoff.INVERSE)
+        mark = self.previous[market] if adl.price == "previous_mark" else self.marks[market]
+        values, closed, given = [], Counter[int](), Counter[int]()
+        for order, _, piece in pairs:
+            if order.value is None:
+                values.append(self.worth(market, piece if long else -piece, mark))
+                continue
+            whole = max(order.value, 0) if positive else min(order.value, 0)
+            closed[id(order)] += piece
+            if closed[id(order)] == order.quantity:
+                value = whole - given[id(order)]
+            else:
+                value = sign(whole) * (abs(whole) * piece // order.quantity)
+            given[id(order)] += value
+            values.append(value)
+        return values
