@@ -1,6 +1,6 @@
 """The reference engine: slow, plain Python that says what the compiled loop has to do.
 
-``books`` is the ledger, the margin checks and the audit; ``waterfall``, with a file for each of depth, absorber
+``books`` is the ledger, the margin checks and the audit; ``waterfall``, with files for depth, absorber
 and deleveraging, adds the rest. None calls product code for anything that is under test.
 """
 
