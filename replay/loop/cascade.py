@@ -63,6 +63,7 @@ class Cascade:
             else Deleveraging(state, plan.adl, sink, self._rows, self.episodes, self.absorber)
         )
         self.touched: set[int] = set()
+        self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
         self._is_vault = plan.absorber is not None and plan.absorber.account.startswith("@vault")
         distinct = sorted({Fraction(*rung.level) for rung in plan.ladder})
         self._levels = [distinct.index(Fraction(*rung.level)) for rung in plan.ladder]
@@ -114,10 +115,12 @@ class Cascade:
         losing += self._absorber_step(ts)
         if losing and self._deleveraging is not None:
             self.touched.update(self._deleveraging.close(ts, losing))
-        self._pay_bad_debt(ts, breaches)
+        # A pool that waits may be flat, too: its position was the hedge of another's.
+        closed = np.array(sorted(self.episodes.open), np.int64) if self._nets else breaches
+        self._pay_bad_debt(ts, closed)
         wait_for_marks(state.arrays, np.array(sorted(self.episodes.open), np.int64))
-        _, _, still_open = pool_states(state, breaches)
-        for pool in breaches[~still_open].tolist():
+        _, _, still_open = pool_states(state, closed)
+        for pool in closed[~still_open].tolist():
             rows += self.episodes.end(pool, ts, self._is_vault)
         append_rows(self._sink, "liquidations", rows)
 
@@ -206,6 +209,10 @@ class Cascade:
             values[i] = value_of(state, int(batch.market[i]), signed, int(batch.mark[i]), at_mark=True)
             book_forced(state.arrays, *(np.array([x]) for x in (position, signed, values[i], hedge)))
             self.episodes.open[int(batch.pool[i])].legs[position].netted += int(netted[i])
+            waiting = self.episodes.open.get(int(state.positions["pool"][hedge]))
+            if waiting is not None and hedge in waiting.legs:
+                kept = abs(int(state.positions["size"][hedge]))
+                waiting.legs[hedge].left = min(waiting.legs[hedge].left, kept)
         acted = netted > 0
         none = np.full(len(batch.pool), NO_LIMIT, np.int64)
         signed_rows = np.where(batch.size > 0, -netted, netted)

@@ -74,14 +74,10 @@ class Waterfall(Deleveraging):
         losing += self.attend_fund()
         if losing and self.plan.adl is not None:
             self.deleverage(losing)
-        for pool in breaches:
-            self.pay_bad_debt(pool)
-        flat = [
-            episode
-            for episode in self.episodes
-            if episode.pool in breaches and not self.open_positions(episode.pool)
-        ]
         order = {id(pool): number for number, pool in enumerate(self.pools.values())}
+        for episode in sorted(self.episodes, key=lambda episode: order[id(episode.pool)]):
+            self.pay_bad_debt(episode.pool)
+        flat = [episode for episode in self.episodes if not self.open_positions(episode.pool)]
         ended += sorted(flat, key=lambda episode: order[id(episode.pool)])
         self.episodes = [episode for episode in self.episodes if episode not in flat]
         for episode in ended:
@@ -214,6 +210,10 @@ class Waterfall(Deleveraging):
             self.book(position, signed, value)
             self.book(hedge, -signed, -value)
             self.episode(pool).leg(position).netted += quantity
+            for episode in self.episodes:
+                for leg in episode.legs:
+                    if leg.position is hedge:
+                        leg.left = min(leg.left, abs(hedge.size))
             rows.append((quantity, value))
         for (pool, position, _, _, _), size, (quantity, value) in zip(batch, sizes, rows, strict=True):
             if quantity:
