@@ -51,13 +51,19 @@ def plain(cell: Any) -> Any:
 
 
 def replayed(
-    folder: Path, text: str, rules: str, overrides: Sequence[str] = (), *, start: str | None = None
+    folder: Path,
+    text: str,
+    rules: str,
+    overrides: Sequence[str] = (),
+    *,
+    start: str | None = None,
+    **options: Any,
 ) -> Day:
     """Replay a day written as scenario text under rules that decide who is liquidated."""
     head = f'venue = "example"\nstart = "{start or "2025-10-10T12:00:00Z"}"\n'
     tape = scenario_tape(folder, head + text)
     book = replay.load_rules(rules, overrides=overrides)
-    return Day(replay.run_replay(tape, book, folder / "run", liquidations="rules"))
+    return Day(replay.run_replay(tape, book, folder / "run", liquidations="rules", **options))
 
 
 def account(name: str, cash: object, *positions: tuple[str, object, object], margin: object = None) -> str:
