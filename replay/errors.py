@@ -12,6 +12,8 @@ Every error says what was found, where, what is allowed and how to mend it.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -70,3 +72,9 @@ class RunError(ReplayError):
 
 class ConservationError(ReplayError):
     """Sizes or money did not sum to the atom: a defect of the program."""
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the mend for an unknown name: the known one that is most like it, else what is given."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise

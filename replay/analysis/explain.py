@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
-from replay.errors import RunError
+from replay.errors import RunError, suggest
 from replay.run.sql import connect
 from replay.run.store import Run
 from replay.units import format_time
@@ -106,8 +105,7 @@ class _Asked:
 def _check(connection: duckdb.DuckDBPyConnection, run: Run, account: str, market: str | None) -> None:
     names = run.account_names
     if account not in names:
-        near = difflib.get_close_matches(account, names, n=1)
-        mend = f"did you mean {near[0]!r}?" if near else 'replay sql RUN "FROM accounts" lists them'
+        mend = suggest(account, names, 'replay sql RUN "FROM accounts" lists them')
         raise RunError(f"the run has no account {account!r}", file=run.path, key="--account", mend=mend)
     if market is not None and market not in run.market_names:
         mend = f"its markets are {', '.join(run.market_names)}"

@@ -20,6 +20,7 @@ from replay.rules.model import Rules
 from replay.run.added import parse_added
 from replay.run.schema import WORDS
 from replay.run.store import Run
+from replay.run.switches import executes_the_record
 from replay.tape.read import Tape
 from replay.tape.schema import Payoff
 from replay.units import MONEY_SCALE, format_time
@@ -69,7 +70,7 @@ def standing(
         sink,
         rules_decide=switches["liquidations"] == "rules",
         anchoring=switches["anchor_equity"] == "recorded",
-        executing=(switches["liquidations"], switches["execution"]) == ("recorded", "depth"),
+        executing=executes_the_record(switches["liquidations"], switches["execution"]),
         added=() if added is None else added.entries,
     )
     total = max(1, sum(tape.rows(name) for name in replay.outcome.rows))

@@ -101,11 +101,14 @@ def _moment(ts: Array, row: int) -> int:
 
 
 @kernel
-def _next_ts(w: Window, cursors: Array) -> int:
+def _next_beside_fills(w: Window, cursors: Array) -> int:
     ts = min(_moment(w.transfers.ts, cursors[0]), _moment(w.funding.ts, cursors[1]))
-    ts = min(ts, _moment(w.prices.ts, cursors[2]))
-    ts = min(ts, _moment(w.liquidations.ts, cursors[3]))
-    return min(ts, _moment(w.fills.ts, cursors[4]))
+    return min(ts, min(_moment(w.prices.ts, cursors[2]), _moment(w.liquidations.ts, cursors[3])))
+
+
+@kernel
+def _next_ts(w: Window, cursors: Array) -> int:
+    return min(_next_beside_fills(w, cursors), _moment(w.fills.ts, cursors[4]))
 
 
 @kernel
@@ -314,9 +317,7 @@ def _look_up(s: Arrays, f: Fills, x: Scratch, row: int) -> None:
 @kernel
 def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> None:
     """Book ordinary fills up to the next row that is none, or the next moment of another table."""
-    before = min(_moment(w.transfers.ts, x.cursors[0]), _moment(w.funding.ts, x.cursors[1]))
-    before = min(before, _moment(w.prices.ts, x.cursors[2]))
-    before = min(before, _moment(w.liquidations.ts, x.cursors[3]))
+    before = _next_beside_fills(w, x.cursors)
     row = x.cursors[4]
     while row < len(w.fills.ts):
         _look_up(s, w.fills, x, row)

@@ -232,6 +232,7 @@ class Replay:
         if depth is not None:
             depth.open_window(window.depth, window.fills)
         ruled: set[tuple[int, int]] = set()
+        attended = False
         while True:
             status = advance(state.arrays, window, scratch, state.default_grade)
             if status == DONE:
@@ -242,6 +243,7 @@ class Replay:
                 state.grow_heap(int(counters[FULL_HEAP]))
             elif status == ATTEND:
                 ruled |= self._attend(scratch, window)
+                attended = True
         if depth is not None:
             depth.close_window()
         for name, table in zip(_TABLES, window, strict=True):
@@ -254,7 +256,7 @@ class Replay:
         if len(breaks):
             names = ("ts", "account", "market", "expected", "found")
             self._sink.append("breaks", {name: breaks[name] for name in names})
-        if forced or ruled:
+        if forced or attended:
             check_conservation(state, int(counters[STEP_TS]))
         state.drain_external()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from replay.errors import RunError
+from replay.errors import RunError, suggest
 from replay.loop.added import Added, AddedCash, AddedPosition
 from replay.sources.scenario_model import At, Entry, Moment, Name, NotZero, Number, Positive
-from replay.sources.scenario_read import Form, Page, Place, parse_form, read_text
+from replay.sources.scenario_read import Form, Page, Place, key_of, parse_form, read_text
 from replay.tape.read import Market, Tape
 from replay.tape.schema import Mode, Payoff
 from replay.units import BOUND, MONEY_SCALE, format_time, format_units, rescale
@@ -159,9 +158,7 @@ class _Resolver:
         market = self._market(held.market, (*place, "market"))
         size = self._size(held.size, market, (*place, "size"))
         mode = Mode.CROSS if held.margin is None else Mode.ISOLATED
-        key = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in place).replace(
-            ".[", "["
-        )
+        key = key_of(place)
         return AddedPosition(self._moment(held.at, (*place, "at")), account, market.id, mode, size, key)
 
     def _market(self, name: str, place: Place) -> Market:
@@ -205,7 +202,5 @@ class _Resolver:
 
 def _near(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"there are: {', '.join(names)}" if len(names) <= _LISTED else f"there are {len(names):,} others"
+    listed = f"there are: {', '.join(names)}" if len(names) <= _LISTED else f"there are {len(names):,} others"
+    return suggest(name, names, listed)

@@ -30,7 +30,7 @@ from replay.rules import RuleBook, compile_rules
 from replay.run.added import AddedBook, followed_accounts, read_added
 from replay.run.journal import Journal
 from replay.run.store import Run, new_run_folder, open_run, write_dimensions, write_run_manifest
-from replay.run.switches import DEPTH, RECORDED, chosen_execution
+from replay.run.switches import chosen_execution, executes_the_record
 from replay.tape.read import Tape
 from replay.tape.schema import Payoff, PriceKind
 from replay.units import NS_PER_MINUTE, format_time
@@ -95,6 +95,7 @@ def run(
         ConservationError: The books did not close.
     """
     execution = chosen_execution(liquidations, execution)
+    executing = executes_the_record(liquidations, execution)
     rules_decide = liquidations == "rules"
     anchoring = anchor_equity == "recorded"
     began = time.perf_counter()
@@ -111,7 +112,7 @@ def run(
             journal,
             rules_decide=rules_decide,
             anchoring=anchoring,
-            executing=(liquidations, execution) == (RECORDED, DEPTH),
+            executing=executing,
             added=() if added is None else added.entries,
             watched=watched,
             sample_ns=sample_ns,
@@ -163,7 +164,7 @@ def run(
                 added,
                 rules_decide=rules_decide,
                 anchoring=anchoring,
-                executing=(liquidations, execution) == (RECORDED, DEPTH),
+                executing=executing,
             ),
             coverage=coverage(outcome.state),
             counts=_counts(outcome)

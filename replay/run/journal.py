@@ -90,8 +90,6 @@ class _Sheet:
                 array = pa.nulls(rows, column.type)
             else:
                 array = _array(values, column.type, f"{name}.{column.name}")
-            if len(array) != rows:
-                raise ValueError(f"`{name}.{column.name}` has {len(array)} rows, other columns have {rows}")
             if array.null_count and not column.nullable:
                 raise ValueError(f"`{name}.{column.name}` may not be unknown")
             arrays.append(array)

@@ -7,6 +7,11 @@ from replay.errors import RunError
 RECORDED, RULES, DEPTH = "recorded", "rules", "depth"
 
 
+def executes_the_record(liquidations: str, execution: str) -> bool:
+    """Tell whether recorded forced orders are sent through depth and fund of the rules."""
+    return (liquidations, execution) == (RECORDED, DEPTH)
+
+
 def chosen_execution(liquidations: str, execution: str | None) -> str:
     """Return how forced orders fill: as asked for, or as goes with who forces.
 

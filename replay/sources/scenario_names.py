@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from fractions import Fraction
 
+from replay.errors import suggest
 from replay.sources.scenario_model import Moment, Number, Scenario
 from replay.sources.scenario_read import Page, Place
 from replay.tape.schema import MAIN_DEX, SPOT_DEX, Payoff
@@ -58,14 +57,14 @@ class Names:
     def account(self, name: str, place: Place) -> int:
         """Return the id of a declared account or fund."""
         if name not in self._accounts:
-            mend = _suggest(name, self._accounts, "declare it in [[accounts]] or [[funds]]")
+            mend = suggest(name, self._accounts, "declare it in [[accounts]] or [[funds]]")
             raise self._page.error(f"there is no account {name!r}", place, mend)
         return self._writer.account(name)
 
     def market(self, name: str, place: Place) -> int:
         """Return the id of a declared market."""
         if name not in self._homes:
-            mend = _suggest(name, self._homes, "declare it in [[markets]]")
+            mend = suggest(name, self._homes, "declare it in [[markets]]")
             raise self._page.error(f"there is no market {name!r}", place, mend)
         return self._writer.market(name, settle=self._homes[name][1])
 
@@ -131,8 +130,3 @@ class Names:
             )
         self.rounded += rounded
         return value
-
-
-def _suggest(name: str, known: Iterable[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else otherwise

@@ -68,8 +68,12 @@ class Page:
         if len(place) >= 2 and isinstance(place[1], int):
             lines = self._headers.get(str(place[0]), [])
             row = lines[place[1]] if place[1] < len(lines) else None
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-        return SourceError(problem, file=self.path, row=row, key=key or None, mend=mend)
+        return SourceError(problem, file=self.path, row=row, key=key_of(place) or None, mend=mend)
+
+
+def key_of(place: Place) -> str:
+    """Write a place as a dotted key: ``trades[3].price``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 def read_scenario(path: Path) -> tuple[Scenario, Page]:
