@@ -34,6 +34,7 @@ from replay.loop.state import (
     BUCKETS,
     EXECUTING,
     FAULT,
+    GUESSED,
     MARKS_MOVED,
     PENDING,
     RESTORED,
@@ -44,7 +45,7 @@ from replay.loop.state import (
     UNMARKED,
     WATCHING,
     Arrays,
-    known_positions,
+    check_guesses,
     pool_of,
     position_of,
 )
@@ -59,9 +60,6 @@ DONE, ATTEND, HEAP_FULL, FAULTED = range(4)
 
 # What becomes of a recorded row (design section 6), read by the kernel from one table.
 BOOK, SKIP, OTHER_SIDE = 0, 1, 2
-
-LOOKED_UP = 1_024
-"""Fills whose positions are looked up at once."""
 
 _NO_TS = (1 << 63) - 1
 _UNKNOWN = int(Grade.UNKNOWN)
@@ -91,8 +89,9 @@ class Scratch(NamedTuple):
     shadows: Array  # SHADOW records of the window
     breaks: Array  # BREAK records of the window
     cursors: Array  # int64[6]: next row of each table of the window
-    slots: Array  # int64[LOOKED_UP]: positions of the fills that were looked up, see known_positions
-    looked_up: Array  # int64[3]: their end, what was touched, their first row
+    slots: Array  # int64[fills of the window]: guesses of their positions, up to looked_up[0] checked ones
+    near: Array  # int64[GUESSED], see check_guesses
+    looked_up: Array  # int64[2]: the row behind the checked ones, what was touched
 
 
 @kernel
@@ -308,10 +307,9 @@ def _apply_fill(
 def _look_up(s: Arrays, f: Fills, x: Scratch, row: int) -> None:
     """See that the position of a row was looked up, with those of the rows that follow it."""
     if row >= x.looked_up[0]:
-        end = min(row + LOOKED_UP, len(f.ts))
+        end = min(row + GUESSED, len(f.ts))
         x.looked_up[0] = end
-        x.looked_up[1] = known_positions(s, f.account, f.market, f.mode, row, end, x.slots)
-        x.looked_up[2] = row
+        x.looked_up[1] = check_guesses(s, f.account, f.market, f.mode, row, end, x.slots, x.near)
 
 
 @kernel
@@ -321,8 +319,8 @@ def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> None:
     row = x.cursors[4]
     while row < len(w.fills.ts):
         _look_up(s, w.fills, x, row)
-        end, base = x.looked_up[0], x.looked_up[2]
-        row = quick_fills(s, w.fills, row, end, before, x.slots, base, grade)
+        end = x.looked_up[0]
+        row = quick_fills(s, w.fills, row, end, before, x.slots, grade)
         if row < end:
             break
     x.cursors[4] = row
@@ -365,7 +363,7 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
             s,
             x,
             f.seq[i],
-            x.slots[i - x.looked_up[2]],
+            x.slots[i],
             i64(f.market[i]),
             i64(f.account[i]),
             f.qty[i],

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from replay.errors import ConservationError, TapeError
 from replay.exact import contract_value, signed_value
-from replay.kernels import kernel
+from replay.kernels import i64, kernel
 from replay.loop.margin import is_valued, valuation
 from replay.loop.state import POOLS, Arrays, State, pool_of, position_of
 from replay.loop.watch import soil
@@ -56,15 +56,22 @@ def open_books(state: State, tape: Tape) -> int:
     """
     state.reserve(tape.accounts.num_rows + 2 * tape.positions.num_rows)
     arrays = state.arrays
-    for row in tape.accounts.to_pylist():
-        market = -1 if row["market"] is None else row["market"]
-        pool = pool_of(arrays, row["account"], row["ledger"], market, row["grade"])
-        record = arrays.pools[pool]
-        record["grade"] = row["grade"]
-        if tape.account_names[row["account"]].startswith("@"):
-            record["special"] = 1
-        record["cash"] += row["cash"]
-        state.external_flow[row["ledger"]] += row["cash"]
+    accounts = tape.accounts
+    cash = accounts.column("cash").to_numpy()
+    ledgers = accounts.column("ledger").to_numpy()
+    ids = accounts.column("account").to_numpy()
+    is_pseudo = np.array([name.startswith("@") for name in tape.account_names], dtype=np.uint8)
+    _open_pools(
+        arrays,
+        ids,
+        ledgers,
+        accounts.column("market").fill_null(-1).to_numpy(),
+        cash,
+        accounts.column("grade").to_numpy(),
+        is_pseudo[ids],
+    )
+    for ledger, total in enumerate(_sums(cash, ledgers, len(state.ledgers))):
+        state.external_flow[ledger] += total
     sizes = [0] * len(state.markets)
     costs = [0] * len(state.markets)
     for number, row in enumerate(tape.positions.to_pylist(), start=1):
@@ -97,6 +104,19 @@ def open_books(state: State, tape: Tape) -> int:
         raise TapeError("the opening positions of a market sum to 2^62 or more", file=tape.path)
     _soil_all(arrays)
     return balanced
+
+
+@kernel
+def _open_pools(
+    s: Arrays, accounts: Array, ledgers: Array, markets: Array, cash: Array, grades: Array, special: Array
+) -> None:
+    for i in range(len(accounts)):
+        grade = i64(grades[i])
+        pool = s.pools[pool_of(s, i64(accounts[i]), i64(ledgers[i]), i64(markets[i]), grade)]
+        pool.grade = grade
+        if special[i]:
+            pool.special = 1
+        pool.cash += cash[i]
 
 
 @kernel

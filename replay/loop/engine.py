@@ -20,7 +20,6 @@ from replay.loop.advance import (
     DONE,
     FAULTED,
     HEAP_FULL,
-    LOOKED_UP,
     Scratch,
     advance,
     close_shadows,
@@ -45,12 +44,14 @@ from replay.loop.state import (
     FAULT_MARKET,
     FAULT_POOL,
     FULL_HEAP,
+    GUESSED,
     NO_MARK_FOR_FUNDING,
     SHADOW,
     SHADOWS,
     STEP_TS,
     STEPS,
     State,
+    guess_positions,
     mark_sources,
 )
 from replay.rules.plan import Plan
@@ -151,7 +152,7 @@ class Replay:
         self._sampled_steps = 0
 
     def run(
-        self, *, batch_rows: int = 65_536, threads: int = 2, until: int | None = None
+        self, *, batch_rows: int = 65_536, threads: int = 1, until: int | None = None
     ) -> Iterator[tuple[int, int]]:
         """Replay the tape; yield (moment, rows so far) after each window, for progress.
 
@@ -160,9 +161,11 @@ class Replay:
             ConservationError: The books did not close.
         """
         rows_so_far = 0
-        for window in read_ahead(self._tape.windows(batch_rows=batch_rows, threads=threads, until=until)):
+        windows = self._tape.windows(batch_rows=batch_rows, threads=threads, until=until)
+        for window, guesses in read_ahead(windows, self._guesses):
             for piece in self._pieces(window):
-                self._replay_window(piece)
+                self._replay_window(piece, guesses[: len(piece.fills.ts)])
+                guesses = guesses[len(piece.fills.ts) :]
             rows_so_far += window.rows
             last = int(self.state.arrays.counters[STEP_TS])
             if self._outcome.first_ts is None:
@@ -175,6 +178,13 @@ class Replay:
             self.cascade.finish()
             self._outcome.liquidations = self.cascade.episodes.count
         self._outcome.conservation = check_conservation(self.state, self._outcome.last_ts or 0)
+
+    def _guesses(self, window: Window) -> Array:
+        """Look up the positions of fills, maybe while earlier ones are booked."""
+        fills = window.fills
+        guesses = np.empty(len(fills.ts), np.int64)
+        guess_positions(self.state.arrays.position_table, fills.account, fills.market, fills.mode, guesses)
+        return guesses
 
     @property
     def outcome(self) -> Outcome:
@@ -214,7 +224,7 @@ class Replay:
             self._sampler.sample(ts)
             self._sampled_steps = steps
 
-    def _replay_window(self, window: Window) -> None:
+    def _replay_window(self, window: Window, guesses: Array) -> None:
         state = self.state
         state.reserve(window.rows)
         forced = int(np.count_nonzero(window.fills.kind))
@@ -223,8 +233,9 @@ class Replay:
             shadows=np.zeros(forced, SHADOW),
             breaks=np.zeros(len(window.fills.ts), BREAK),
             cursors=np.zeros(len(_TABLES), np.int64),
-            slots=np.zeros(LOOKED_UP, np.int64),
-            looked_up=np.zeros(3, np.int64),
+            slots=guesses,
+            near=np.zeros(GUESSED, np.int64),
+            looked_up=np.zeros(2, np.int64),
         )
         counters = state.arrays.counters
         counters[SHADOWS] = counters[BREAKS] = 0

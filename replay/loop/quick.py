@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from replay.exact import FLOOR, OVERFLOW, contract_value, muldiv
@@ -30,7 +31,6 @@ def quick_fills(
     end: int,
     before: int,
     slots: Array,
-    base: int,
     grade: int,
 ) -> int:
     """Book ordinary fills while no pool is watched and trades set no marks.
@@ -44,26 +44,27 @@ def quick_fills(
         first: First row to book.
         end: Row behind the last.
         before: Moment at which something else happens.
-        slots: Positions of the rows from ``base``, -1 where unknown.
-        base: Row of the first of them.
+        slots: Positions of the rows, -1 where there is none yet.
         grade: Equity grade of pools that the rows bring up.
 
     Returns:
         The first row that was not booked.
     """
     positions, pools, markets, ledgers, counters = s.positions, s.pools, s.markets, s.ledgers, s.counters
+    if first < 0:  # never: it tells the compiler that no index counts from the back
+        return first
     i = first
     while i < end:
         ts, qty, price = f.ts[i], f.qty[i], f.price[i]
-        slot = slots[i - base]
-        m = markets[f.market[i]]
+        slot = slots[i]
+        m = markets[np.uint64(f.market[i])]
         is_ordinary = f.kind[i] == _TRADE and f.paired[i] != 0 and f.start_position[i] == NONE
         is_ordinary = is_ordinary and m.spot == 0 and m.fills_set_mark == 0 and f.fee_ledger[i] == m.ledger
         if ts >= before or not is_ordinary or price <= 0 or qty == 0:
             break
         if slot < 0:
             slot, _ = position_of(s, i64(f.account[i]), i64(f.market[i]), i64(f.mode[i]), grade)
-        p = positions[slot]
+        p = positions[np.uint64(slot)]
         size = p.size
         if size != p.recorded_size:
             break
@@ -95,8 +96,8 @@ def quick_fills(
                 closing = -closing
             change = -closing - cost
             cost = value - closing
-        pool = pools[p.pool]
-        fees = pools[ledgers[m.ledger].fees_pool]
+        pool = pools[np.uint64(p.pool)]
+        fees = pools[np.uint64(ledgers[np.uint64(m.ledger)].fees_pool)]
         fee = f.fee[i]
         change -= fee
         fits = abs(size + qty) < BOUND and abs(cost) < BOUND and abs(pool.cash) + abs(change) < BOUND

@@ -21,15 +21,26 @@ from replay.tape.schema import Grade, Payoff, PriceKind
 
 Array = npt.NDArray[Any]
 
-POOL = np.dtype(
+_CACHE_LINE = 64
+
+
+def _whole_lines(fields: list[tuple[str, str]]) -> np.dtype[np.void]:
+    """Return a record type padded to whole cache lines; the first fields share the first line."""
+    packed: Any = np.dtype(fields, align=True)
+    whole: Any = {
+        "names": packed.names,
+        "formats": [packed[name] for name in packed.names],
+        "offsets": [packed.fields[name][1] for name in packed.names],
+        "itemsize": -(-packed.itemsize // _CACHE_LINE) * _CACHE_LINE,
+    }
+    return np.dtype(whole, align=True)
+
+
+POOL = _whole_lines(
     [
         ("cash", "i8"),
         ("reserve", "i8"),  # cash + sum of floors: the certificate of loop/watch.py
         ("turnover", "i8"),  # sum of |value| of voluntary and forced fills, for reports
-        ("liquidated_ts", "i8"),  # last liquidation by the rules
-        ("anchored", "i8"),  # booked against @unexplained in the step `anchor_ts`
-        ("anchor_ts", "i8"),
-        ("cooldown_until", "i8"),  # until then book orders of the pool are whole
         ("account", "i4"),
         ("market", "i4"),  # of an isolated pool, else -1
         ("first", "i4"),  # head of the chain of its positions, newest first
@@ -40,10 +51,13 @@ POOL = np.dtype(
         ("dirty", "u1"),
         ("in_breach", "u1"),  # at the end of the current step: no winner of it
         ("waiting", "u1"),  # in liquidation: judged when a mark moves or something is booked to it
-    ],
-    align=True,
+        ("anchor_ts", "i8"),
+        ("anchored", "i8"),  # booked against @unexplained in the step `anchor_ts`
+        ("liquidated_ts", "i8"),  # last liquidation by the rules
+        ("cooldown_until", "i8"),  # until then book orders of the pool are whole
+    ]
 )
-POSITION = np.dtype(
+POSITION = _whole_lines(
     [
         ("size", "i8"),
         ("cost", "i8"),
@@ -53,11 +67,11 @@ POSITION = np.dtype(
         ("hi", "i8"),
         ("pool", "i4"),
         ("next", "i4"),
-        ("market", "i4"),
+        ("account", "i4"),
+        ("market", "i2"),
         ("mode", "u1"),
         ("entry_unknown", "u1"),
-    ],
-    align=True,
+    ]
 )
 MARKET = np.dtype(
     [
@@ -123,6 +137,7 @@ LEDGER = np.dtype(
 )
 TIER = np.dtype([("start", "i8"), ("rate", "i8"), ("deduction", "i8")], align=True)
 CELL = np.dtype([("key", "i8"), ("slot", "i8")], align=True)
+PLACE = np.dtype([("hash", "u4"), ("slot", "i4")], align=True)
 HEAP = np.dtype([("start", "i8"), ("room", "i8"), ("size", "i8")], align=True)
 ENTRY = np.dtype([("key", "i8"), ("position", "i8")], align=True)
 BREAK = np.dtype(
@@ -169,6 +184,9 @@ NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
 
 NEVER = -(1 << 63)
 _KNOWN = int(Grade.KNOWN)
+GUESSED = 1_024
+"""Rows whose positions are looked up at once: what they touch fits the second cache of a core."""
+
 BUCKETS = 64
 """Buckets of time in which traded volume is kept; together they are the window of the depth rule."""
 
@@ -182,7 +200,7 @@ class Arrays(NamedTuple):
     counters: Array  # int64[COUNTERS]
     ledgers: Array
     pool_table: Array  # open addressing, key -1 is free
-    position_table: Array
+    position_table: Array  # likewise, slot -1 is free; the key itself stands in the position
     dirty: Array  # int32: pools to re-check at the end of the step
     breaches: Array  # int32: pools found in breach, ascending
     waiting: Array  # int32: pools in liquidation, see POOL.waiting
@@ -211,39 +229,121 @@ def _probe(table: Array, key: int) -> int:
 
 
 @kernel
-def known_positions(
-    s: Arrays, accounts: Array, markets: Array, modes: Array, first: int, end: int, slots: Array
-) -> int:
-    """Look up the positions of rows ``[first, end)``, -1 where there is none yet, before they are needed.
+def _pool_key(account: int, ledger: int, market: int) -> int:
+    return (i64(account) << 32) | (i64(ledger) << 20) | i64(market + 1)
 
-    Each pass over the rows touches memory that the next one needs: table, positions, pools. No row waits for
-    another, so the processor fetches many at a time; one by one each would wait for memory three times.
+
+@kernel
+def _position_hash(account: int, market: int, mode: int) -> int:
+    return _hash((i64(account) << 21) | (i64(market) << 1) | i64(mode))
+
+
+@kernel
+def _place_of(s: Arrays, hashed: int, account: int, market: int, mode: int) -> int:
+    """Return the index of a position in its table, or of the free place where it belongs."""
+    mask = len(s.position_table) - 1
+    index = hashed & mask
+    while True:
+        place = s.position_table[index]
+        if place.slot < 0:
+            return index
+        if place.hash == hashed:
+            p = s.positions[place.slot]
+            if p.account == account and p.market == market and p.mode == mode:
+                return index
+        index = (index + 1) & mask
+
+
+@kernel
+def known_position(s: Arrays, account: int, market: int, mode: int) -> int:
+    """Return the position slot of an account in a market and mode, -1 if there is none yet."""
+    place = _place_of(s, _position_hash(account, market, mode), account, market, mode)
+    return i64(s.position_table[place].slot)
+
+
+@kernel
+def guess_positions(table: Array, accounts: Array, markets: Array, modes: Array, guesses: Array) -> int:
+    """Guess the position of each row from the table alone; any position where it holds none.
+
+    It may run beside the loop, which adds positions meanwhile: a guess is checked where it is used
+    (:func:`check_guesses`), so a wrong one costs time and never changes a result.
 
     Returns:
-        A sum over what was touched, without meaning: without it the passes would be compiled away.
+        A sum over what was touched, without meaning: without it the pass would be compiled away.
     """
-    mask = len(s.position_table) - 1
+    mask = len(table) - 1
     touched = i64(0)
+    for first in range(0, len(accounts), GUESSED):
+        end = min(first + GUESSED, len(accounts))
+        for i in range(first, end):
+            guesses[i] = _position_hash(i64(accounts[i]), i64(markets[i]), i64(modes[i]))
+        # Bring the places near: no row waits for another, and the fewer instructions between two of them,
+        # the more of them the processor fetches at a time.
+        for i in range(first, end):
+            touched += table[np.uint64(guesses[i] & mask)].slot
+        for i in range(first, end):
+            hashed = guesses[i]
+            index = hashed & mask
+            while table[index].slot >= 0 and table[index].hash != hashed:
+                index = (index + 1) & mask
+            guesses[i] = max(i64(table[index].slot), 0)
+    return touched
+
+
+@kernel
+def check_guesses(
+    s: Arrays,
+    accounts: Array,
+    markets: Array,
+    modes: Array,
+    first: int,
+    end: int,
+    slots: Array,
+    near: Array,
+) -> int:
+    """Turn the guesses of rows ``[first, end)`` into their positions, -1 where there is none yet.
+
+    The positions and pools of the rows are brought near on the way, before they are needed.
+
+    Args:
+        s: The state.
+        accounts: Accounts of the rows.
+        markets: Their markets.
+        modes: Their margin modes.
+        first: First row.
+        end: Row behind the last, at most :data:`GUESSED` further.
+        slots: Guesses, each an existing position; overwritten with what is true.
+        near: int64[GUESSED] to work in.
+
+    Returns:
+        A sum over what was touched, without meaning.
+    """
+    touched = i64(0)
+    if first < 0:  # never: it tells the compiler that no index counts from the back
+        return touched
     for i in range(first, end):
-        key = (i64(accounts[i]) << 21) | (i64(markets[i]) << 1) | i64(modes[i])
-        slots[i - first] = key
-        touched += s.position_table[_hash(key) & mask].key
+        touched += s.positions[np.uint64(slots[i])].account
+    for i in range(first, end):
+        p = s.positions[np.uint64(slots[i])]
+        near[i - first] = p.pool
+        if p.account != accounts[i] or p.market != markets[i] or p.mode != modes[i]:
+            account, market, mode = i64(accounts[i]), i64(markets[i]), i64(modes[i])
+            slots[i] = known_position(s, account, market, mode)
+            if slots[i] >= 0:
+                near[i - first] = s.positions[slots[i]].pool
+            else:
+                isolated_market = market if mode == 1 else -1
+                key = _pool_key(account, i64(s.markets[market].ledger), isolated_market)
+                near[i - first] = max(s.pool_table[_probe(s.pool_table, key)].slot, 0)
     for i in range(end - first):
-        cell = s.position_table[_probe(s.position_table, slots[i])]
-        slots[i] = cell.slot if cell.key == slots[i] else -1
-    for i in range(end - first):
-        if slots[i] >= 0:
-            touched += s.positions[slots[i]].pool
-    for i in range(end - first):
-        if slots[i] >= 0:
-            touched += s.pools[s.positions[slots[i]].pool].cash
+        touched += s.pools[np.uint64(near[i])].cash
     return touched
 
 
 @kernel
 def pool_of(s: Arrays, account: int, ledger: int, market: int, grade: int) -> int:
     """Return the pool of an account in a ledger (``market`` -1) or isolated in a market, making it if new."""
-    key = (i64(account) << 32) | (i64(ledger) << 20) | i64(market + 1)
+    key = _pool_key(account, ledger, market)
     cell = s.pool_table[_probe(s.pool_table, key)]
     if cell.key == key:
         return cell.slot
@@ -266,18 +366,19 @@ def pool_of(s: Arrays, account: int, ledger: int, market: int, grade: int) -> in
 @kernel
 def position_of(s: Arrays, account: int, market: int, mode: int, grade: int) -> tuple[int, bool]:
     """Return the position slot of an account in a market and mode, and whether it is new."""
-    key = (i64(account) << 21) | (i64(market) << 1) | i64(mode)
-    cell = s.position_table[_probe(s.position_table, key)]
-    if cell.key == key:
-        return cell.slot, False
+    hashed = _position_hash(account, market, mode)
+    place = s.position_table[_place_of(s, hashed, account, market, mode)]
+    if place.slot >= 0:
+        return i64(place.slot), False
     slot = s.counters[POSITIONS]
     s.counters[POSITIONS] += 1
-    cell.key = key
-    cell.slot = slot
+    place.hash = hashed
+    place.slot = slot
     isolated_market = market if mode == 1 else -1
     pool = pool_of(s, account, i64(s.markets[market].ledger), isolated_market, grade)
     record = s.positions[slot]
     record.pool = pool
+    record.account = account
     record.market = market
     record.mode = mode
     record.next = s.pools[pool].first
@@ -316,7 +417,7 @@ class State:
         self.ledgers = list(ledgers)
         self.account_names = list(account_names)
         self.default_grade = int(grade)
-        self._ids = {name: i for i, name in enumerate(self.account_names)}
+        self._ids: dict[str, int] = {}
         records = np.zeros(len(markets), MARKET)
         for market, record in zip(markets, records, strict=True):
             record["ledger"] = market.ledger
@@ -346,13 +447,13 @@ class State:
             plan.tier_deduction,
         )
         self.arrays = Arrays(
-            pools=np.zeros(0, POOL),
-            positions=np.zeros(0, POSITION),
+            pools=_zeros(0, POOL),
+            positions=_zeros(0, POSITION),
             markets=records,
             counters=counters,
             ledgers=np.zeros(len(ledgers), LEDGER),
             pool_table=_empty_table(16),
-            position_table=_empty_table(16),
+            position_table=_empty_places(16),
             dirty=np.zeros(0, np.int32),
             breaches=np.zeros(0, np.int32),
             waiting=np.zeros(0, np.int32),
@@ -368,11 +469,12 @@ class State:
 
     def account(self, name: str) -> int:
         """Return the id of an account, appending a pseudo account that is not known yet."""
-        known = self._ids.get(name)
-        if known is None:
-            known = self._ids[name] = len(self.account_names)
+        if not self._ids:
+            self._ids = {known: i for i, known in enumerate(self.account_names)}
+        if name not in self._ids:
+            self._ids[name] = len(self.account_names)
             self.account_names.append(name)
-        return known
+        return self._ids[name]
 
     def pseudo_pool(self, name: str, ledger: int) -> int:
         """Return the pool of a pseudo account: unlimited credit, never risk-checked."""
@@ -416,7 +518,9 @@ class State:
                 waiting=_grown(arrays.waiting, size),
             )
         if 2 * need > len(arrays.pool_table):
-            self.arrays = arrays._replace(pool_table=_rehashed(arrays.pool_table, 2 * need))
+            table = _empty_table(_power_of_two(2 * need))
+            _move_cells(arrays.pool_table, table)
+            self.arrays = arrays._replace(pool_table=table)
 
     def _reserve_positions(self, need: int) -> None:
         arrays = self.arrays
@@ -424,7 +528,9 @@ class State:
             size = _power_of_two(need)
             self.arrays = arrays = arrays._replace(positions=_grown(arrays.positions, size))
         if 2 * need > len(arrays.position_table):
-            self.arrays = arrays._replace(position_table=_rehashed(arrays.position_table, 2 * need))
+            larger = _empty_places(_power_of_two(2 * need))
+            _move_places(arrays.position_table, larger)
+            self.arrays = arrays._replace(position_table=larger)
 
     def grow_heap(self, heap: int) -> None:
         """Double the room of one wake-up heap."""
@@ -500,14 +606,22 @@ def _power_of_two(need: int) -> int:
     return 1 << max(4, (need - 1).bit_length())
 
 
+def _zeros(size: int, dtype: Any) -> Array:
+    """Return zeros that begin at a cache line, so that a record of one line is read with one miss."""
+    item = np.dtype(dtype)
+    raw = np.zeros(size * item.itemsize + _CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % _CACHE_LINE
+    return raw[start : start + size * item.itemsize].view(item)
+
+
 def _grown(array: Array, size: int) -> Array:
-    grown = np.zeros(size, array.dtype)
+    grown = _zeros(size, array.dtype)
     grown[: len(array)] = array
     return grown
 
 
 def _empty_table(size: int) -> Array:
-    table = np.zeros(size, CELL)
+    table = _zeros(size, CELL)
     table["key"] = -1
     return table
 
@@ -521,7 +635,19 @@ def _move_cells(table: Array, larger: Array) -> None:
             place.slot = cell.slot
 
 
-def _rehashed(table: Array, need: int) -> Array:
-    larger = _empty_table(_power_of_two(need))
-    _move_cells(table, larger)
-    return larger
+def _empty_places(size: int) -> Array:
+    table = _zeros(size, PLACE)
+    table["slot"] = -1
+    return table
+
+
+@kernel
+def _move_places(table: Array, larger: Array) -> None:
+    mask = len(larger) - 1
+    for place in table:
+        if place.slot >= 0:
+            index = i64(place.hash) & mask
+            while larger[index].slot >= 0:
+                index = (index + 1) & mask
+            larger[index].hash = place.hash
+            larger[index].slot = place.slot

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import muldiv_floor, muldiv_half_even, signed_value
-from replay.kernels import allocating_kernel, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.margin import bankruptcy_values, notional_at, valuation
-from replay.loop.state import Arrays, State, known_positions
+from replay.loop.state import Arrays, State, known_position
 from replay.rules.plan import BookOrder
 from replay.tape.schema import Side
 from replay.units import BOUND, RATE_SCALE
@@ -117,11 +117,16 @@ def forced_batch(state: State, ts: int, pools: Array) -> ForcedBatch:
 
 def own_hedges(state: State, slots: Array) -> Array:
     """Return, per position, the slot of the same account and market in the other margin mode, or -1."""
-    records = state.positions[slots]
-    found = np.empty(len(slots), np.int64)
-    accounts = state.pools["account"][records["pool"]]
-    known_positions(state.arrays, accounts, records["market"], 1 - records["mode"], 0, len(slots), found)
+    found = np.full(len(slots), -1, np.int64)
+    _own_hedges(state.arrays, slots, found)
     return found
+
+
+@kernel
+def _own_hedges(s: Arrays, slots: Array, found: Array) -> None:
+    for i in range(len(slots)):
+        p = s.positions[slots[i]]
+        found[i] = known_position(s, i64(p.account), i64(p.market), 1 - i64(p.mode))
 
 
 @kernel

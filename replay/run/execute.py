@@ -63,7 +63,7 @@ def run(
     sample_ns: int | None = None,
     until: int | None = None,
     batch_rows: int = 65_536,
-    threads: int = 2,
+    threads: int = 1,
     force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Run:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Ready = TypeVar("Ready")
 
 _WAIT_SECONDS = 0.1
 
@@ -19,19 +20,23 @@ class _End:
         self.failure = failure
 
 
-def read_ahead(items: Iterable[Item], *, depth: int = 2) -> Iterator[Item]:
-    """Yield items that a thread takes from an iterable, at most ``depth`` of them early.
+def read_ahead(
+    items: Iterable[Item], prepare: Callable[[Item], Ready], *, depth: int = 2
+) -> Iterator[tuple[Item, Ready]]:
+    """Yield items that a thread takes from an iterable, at most ``depth`` of them early, and prepare each.
 
-    Order and failures are those of the iterable. Leaving the generator early ends the thread.
+    Order and failures are those of the iterable. Leaving the generator early ends the thread. Where
+    reading is ahead of the loop the thread prepares an item, else the loop does: who has the time.
 
     Args:
         items: Where they come from; used by one thread only.
+        prepare: What is done with each; its result does not depend on who calls it, or when.
         depth: How many may wait.
     """
-    waiting: Queue[Item | _End] = Queue(depth)
+    waiting: Queue[tuple[Item, Ready | None] | _End] = Queue(depth)
     left = Event()
 
-    def put(item: Item | _End) -> bool:
+    def put(item: tuple[Item, Ready | None] | _End) -> bool:
         while not left.is_set():
             try:
                 waiting.put(item, timeout=_WAIT_SECONDS)
@@ -43,7 +48,7 @@ def read_ahead(items: Iterable[Item], *, depth: int = 2) -> Iterator[Item]:
     def work() -> None:
         try:
             for item in items:
-                if not put(item):
+                if not put((item, prepare(item) if waiting.full() else None)):
                     return
         except BaseException as failure:  # raised where the items are used
             put(_End(failure))
@@ -55,14 +60,15 @@ def read_ahead(items: Iterable[Item], *, depth: int = 2) -> Iterator[Item]:
     try:
         while True:
             try:
-                item = waiting.get(timeout=_WAIT_SECONDS)
+                taken = waiting.get(timeout=_WAIT_SECONDS)
             except Empty:
                 continue
-            if isinstance(item, _End):
-                if item.failure is not None:
-                    raise item.failure
+            if isinstance(taken, _End):
+                if taken.failure is not None:
+                    raise taken.failure
                 return
-            yield item
+            item, ready = taken
+            yield item, prepare(item) if ready is None else ready
     finally:
         left.set()
         thread.join()

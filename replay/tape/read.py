@@ -140,39 +140,89 @@ class Window(NamedTuple):
         return sum(len(table[0]) for table in self)
 
 
-_COLUMNS: dict[str, tuple[type[Any], str]] = {
-    "transfers": (Transfers, "ts, account, ledger, coalesce(market, -1)::INTEGER, amount"),
-    "funding": (Funding, "ts, market, rate"),
-    "prices": (Prices, "ts, market, kind, price"),
-    "liquidations": (
-        Liquidations,
-        f"ts, liquidation, account, coalesce(market, -1)::INTEGER, "
-        f"(coalesce(lower(mode), '') = 'cross')::TINYINT, coalesce(notional, {NONE}), "
-        f"coalesce(equity, {NONE}), coalesce(mark, {NONE}), "
-        "coalesce(list_position($words, mode), 0)::INTEGER - 1, "
-        "coalesce(list_position($words, method), 0)::INTEGER - 1",
-    ),
-    "fills": (
-        Fills,
-        "ts, seq, market, account, qty, price, fee, fee_ledger, kind, paired, "
-        f"coalesce(victim, -1)::INTEGER, coalesce(start_position, {NONE}), mode",
-    ),
-    "depth": (DepthRows, "ts, market, side, price, qty"),
+_WORD = "coalesce(list_position($words, {0}), 0)::INTEGER - 1"
+_EVENTS: dict[str, type[Any]] = {
+    "transfers": Transfers,
+    "funding": Funding,
+    "prices": Prices,
+    "liquidations": Liquidations,
+    "fills": Fills,
+    "depth": DepthRows,
+}
+_NULLS = {
+    ("transfers", "market"): -1,
+    ("liquidations", "market"): -1,
+    ("liquidations", "notional"): NONE,
+    ("liquidations", "equity"): NONE,
+    ("liquidations", "mark"): NONE,
+    ("fills", "victim"): -1,
+    ("fills", "start_position"): NONE,
+}
+"""What stands for null in a window."""
+
+_DERIVED = {
+    ("liquidations", "cross"): "(coalesce(lower(mode), '') = 'cross')::TINYINT",
+    ("liquidations", "mode"): _WORD.format("mode"),
+    ("liquidations", "method"): _WORD.format("method"),
 }
 
 
-def _expressions(table: str, words: list[str]) -> tuple[type[Any], str]:
-    """Return the row type of a table and what is selected for it."""
-    rows, expressions = _COLUMNS[table]
-    literal = "[" + ", ".join("'" + word.replace("'", "''") + "'" for word in words) + "]::VARCHAR[]"
-    return rows, expressions.replace("$words", literal)
+def _expression(table: str, column: str, words: list[str]) -> str:
+    """Return what is selected for a column of a window."""
+    if (table, column) in _DERIVED:
+        literal = "[" + ", ".join("'" + word.replace("'", "''") + "'" for word in words) + "]::VARCHAR[]"
+        return f"{_DERIVED[table, column].replace('$words', literal)} AS {column}"
+    null = _NULLS.get((table, column))
+    if null is None:
+        return column
+    return f"coalesce({column}, {null})::{_duck_type(table, column)} AS {column}"
+
+
+def _duck_type(table: str, column: str) -> str:
+    return next(_DUCK_TYPES[c.type] for c in TABLES[table].columns if c.name == column)
+
+
+def _constants(files: list[str], table: str) -> dict[str, int]:
+    """Return the columns of a table that hold one value throughout, by the statistics of its files.
+
+    What every row says need not be read: in an ordinary day most columns of `fills` are of this kind.
+    """
+    found: dict[str, set[int | None]] = {}
+    for file in files:
+        metadata = pq.read_metadata(file)
+        names = [metadata.schema.column(i).name for i in range(metadata.num_columns)]
+        for group in range(metadata.num_row_groups):
+            chunks = metadata.row_group(group)
+            for index, name in enumerate(names):
+                found.setdefault(name, set()).update(_values(chunks.column(index)))
+    result: dict[str, int] = {}
+    for column in _EVENTS[table]._fields:
+        values = found.get(column, {"?", "??"})
+        if len(values) == 1 and (table, column) not in _DERIVED:
+            (value,) = values
+            value = _NULLS.get((table, column)) if value is None else value
+            if isinstance(value, int):
+                result[column] = value
+    return result
+
+
+def _values(chunk: Any) -> tuple[Any, ...]:
+    """Return the one value of a column chunk, None for null, or two things that differ."""
+    statistics = chunk.statistics
+    if statistics is None or statistics.null_count is None:
+        return "?", "??"
+    if statistics.null_count == chunk.num_values:
+        return (None,)
+    if statistics.null_count or not statistics.has_min_max:
+        return "?", "??"
+    return statistics.min, statistics.max
 
 
 class _Stream:
     """One table of a tape, read ahead by batches and handed out by time."""
 
     def __init__(self, tape: Tape, table: str, *, batch_rows: int, threads: int, until: int | None) -> None:
-        self._rows_type, expressions = _expressions(table, tape.words)
+        self._rows_type = _EVENTS[table]
         self._table = table
         self._tape = tape
         self._held: list[tuple[Array, ...]] = []
@@ -182,6 +232,17 @@ class _Stream:
             self.exhausted = True
             self._empty = self._rows_type(*(_frozen(np.empty(0, dtype)) for dtype in self._dtypes()))
             return
+        dtypes = dict(zip(self._rows_type._fields, self._dtypes(), strict=True))
+        try:
+            self._constants = {
+                column: _frozen(np.full(batch_rows, value, dtypes[column]))
+                for column, value in _constants(files, table).items()
+                if column != "ts"
+            }
+        except (OSError, pa.ArrowException) as failure:
+            raise _damaged(tape, f"table `{table}`", failure) from failure
+        self._read = [column for column in self._rows_type._fields if column not in self._constants]
+        expressions = ", ".join(_expression(table, column, tape.words) for column in self._read)
         self._connection = _connect(threads)
         where = "" if until is None else f" WHERE ts <= {until}"
         relation = self._connection.sql(
@@ -191,13 +252,11 @@ class _Stream:
             self._reader = relation.to_arrow_reader(batch_rows)
         except duckdb.Error as failure:
             raise _damaged(tape, f"table `{table}`", failure) from failure
-        self._empty = self._rows_type(
-            *(_frozen(np.empty(0, item.type.to_pandas_dtype())) for item in self._reader.schema)
-        )
+        self._empty = self._rows_type(*(_frozen(np.empty(0, dtype)) for dtype in dtypes.values()))
 
     def _dtypes(self) -> list[Any]:
-        _, expressions = _expressions(self._table, [])
-        empty = _connect(1).sql(f"SELECT {expressions} FROM ({_empty_select(self._table)})")
+        selected = ", ".join(_expression(self._table, column, []) for column in self._rows_type._fields)
+        empty = _connect(1).sql(f"SELECT {selected} FROM ({_empty_select(self._table)})")
         return [item.type.to_pandas_dtype() for item in empty.to_arrow_table().schema]
 
     @property
@@ -209,6 +268,14 @@ class _Stream:
     def first_ts(self) -> int:
         """Moment of the first row not yet handed out, or the end of time."""
         return int(self._held[0][0][0]) if self._held else _FOREVER
+
+    @property
+    def seam(self) -> int:
+        """Moment before which the rows are of one batch: cut there, they need not be copied."""
+        if len(self._held) < 2:
+            return _FOREVER
+        first, last = int(self._held[0][0][0]), int(self._held[0][0][-1])
+        return last if first < last else last + 1
 
     @property
     def is_empty(self) -> bool:
@@ -227,15 +294,19 @@ class _Stream:
             except (duckdb.Error, pa.ArrowException, OSError) as failure:
                 raise _damaged(self._tape, f"table `{self._table}`", failure) from failure
             if batch.num_rows:
-                if batch.num_columns != len(self._rows_type._fields) or any(
-                    c.null_count for c in batch.columns
-                ):
+                if batch.num_columns != len(self._read) or any(c.null_count for c in batch.columns):
                     raise TapeError(
                         f"table `{self._table}` has nulls where the format allows none",
                         file=self._tape.path,
                         mend="import the tape again; `replay check` lists what is wrong",
                     )
-                self._held.append(tuple(column.to_numpy() for column in batch.columns))
+                read = dict(zip(self._read, batch.columns, strict=True))
+                self._held.append(
+                    tuple(
+                        read[name].to_numpy() if name in read else self._constants[name][: batch.num_rows]
+                        for name in self._rows_type._fields
+                    )
+                )
                 return
 
     def take(self, before: int) -> Any:
@@ -392,7 +463,7 @@ class Tape:
             until: Last moment of interest in ns, or None for all.
         """
         streams = [
-            _Stream(self, table, batch_rows=batch_rows, threads=threads, until=until) for table in _COLUMNS
+            _Stream(self, table, batch_rows=batch_rows, threads=threads, until=until) for table in _EVENTS
         ]
         while True:
             for stream in streams:
@@ -401,6 +472,7 @@ class Tape:
             open_streams = [stream for stream in streams if not stream.exhausted]
             cut = min((stream.last_ts for stream in open_streams), default=_FOREVER)
             if min(stream.first_ts for stream in streams) < cut:
+                cut = min(cut, *(stream.seam for stream in streams))
                 yield Window(*(stream.take(cut) for stream in streams))
             elif not open_streams:
                 return
