@@ -181,11 +181,11 @@ def _candidates(
     count = 0
     for slot in slots:
         p = s.positions[slot]
-        pool = s.pools[p.pool]
+        pool, m = s.pools[p.pool], s.markets[p.market]
         if pool.special or pool.in_breach or not is_valued(s, p.pool):
             continue
-        size_notional = notional_at(s, p.size, p.market, s.markets[p.market].mark)
-        at_mark = signed_value(p.size, size_notional, s.markets[p.market].inverse != 0)
+        size_notional = notional_at(m, p.size, m.mark)
+        at_mark = signed_value(p.size, size_notional, m.inverse != 0)
         if at_mark - p.cost <= 0 or p.cost == 0 or size_notional == 0:
             continue
         pool_equity, pool_maintenance, pool_notional = valuation(s, p.pool)
@@ -193,7 +193,7 @@ def _candidates(
         if is_known and pool_equity <= 0:
             continue
         own = 0
-        own_maintenance = maintenance_of(s, p.market, size_notional)
+        own_maintenance = maintenance_of(s.tiers, m, size_notional)
         if is_known and pool_maintenance > 0:
             own = muldiv(pool_equity, own_maintenance, pool_maintenance, HALF_EVEN)
         kept[count] = slot

@@ -32,10 +32,12 @@ from replay.loop.state import (
     BREACHES,
     BUCKET_NS,
     BUCKETS,
+    DIRTY,
     EXECUTING,
     FAULT,
     GUESSED,
     MARKS_MOVED,
+    NO_MARK_FOR_FUNDING,
     PENDING,
     RESTORED,
     SHADOWS,
@@ -90,6 +92,7 @@ class Scratch(NamedTuple):
     breaks: Array  # BREAK records of the window
     cursors: Array  # int64[6]: next row of each table of the window
     slots: Array  # int64[fills of the window]: guesses of their positions, up to looked_up[0] checked ones
+    rates: Array  # int64[markets]: rates of funding to be paid in one pass, NONE where there is none
     near: Array  # int64[GUESSED], see check_guesses
     looked_up: Array  # int64[2]: the row behind the checked ones, what was touched
 
@@ -213,11 +216,12 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
             record.equity, record.maintenance, record.notional = valuation(s, p.pool)
     record.bankruptcy_value = 0
     if record.valued and p.size != 0 and record.maintenance > 0:
-        notional = notional_at(s, p.size, p.market, record.mark)
+        m = s.markets[p.market]
+        notional = notional_at(m, p.size, record.mark)
         share = muldiv(
-            abs(record.equity), maintenance_of(s, p.market, notional), record.maintenance, HALF_EVEN
+            abs(record.equity), maintenance_of(s.tiers, m, notional), record.maintenance, HALF_EVEN
         )
-        value = signed_value(p.size, notional, s.markets[p.market].inverse != 0)
+        value = signed_value(p.size, notional, m.inverse != 0)
         record.bankruptcy_value = value - share if record.equity >= 0 else value + share
     s.counters[SHADOWS] += 1
 
@@ -313,10 +317,14 @@ def _look_up(s: Arrays, f: Fills, x: Scratch, row: int) -> None:
 
 
 @kernel
-def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> None:
-    """Book ordinary fills up to the next row that is none, or the next moment of another table."""
+def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> bool:
+    """Book ordinary fills up to the next row that is none, or the next moment of another table.
+
+    Returns:
+        Whether they ended a step in which a pool became dirty, so that it has to be judged now.
+    """
     before = _next_beside_fills(w, x.cursors)
-    row = x.cursors[4]
+    first = row = x.cursors[4]
     while row < len(w.fills.ts):
         _look_up(s, w.fills, x, row)
         end = x.looked_up[0]
@@ -324,6 +332,52 @@ def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> None:
         if row < end:
             break
     x.cursors[4] = row
+    if row == first or s.counters[DIRTY] == 0 or _next_ts(w, x.cursors) == s.counters[STEP_TS]:
+        return False
+    s.counters[BREACHES] = 0
+    s.counters[RESTORED] = 0
+    s.counters[MARKS_MOVED] = 0
+    return s.counters[WATCHING] != 0
+
+
+@kernel
+def _apply_prices(s: Arrays, w: Window, x: Scratch, ts: int) -> bool:
+    """Set the marks of a moment; False at a fault."""
+    rows, c = w.prices, x.cursors
+    while c[2] < len(rows.ts) and rows.ts[c[2]] == ts:
+        market, price = i64(rows.market[c[2]]), rows.price[c[2]]
+        m = s.markets[market]
+        if (m.mark_kinds >> rows.kind[c[2]]) & 1:
+            if price <= 0:
+                fault(s, BAD_PRICE, -1, market)
+                return False
+            m.quoted_ts = ts
+            if price != m.mark or not m.has_mark:
+                set_mark(s, market, price)
+        c[2] += 1
+    return True
+
+
+@kernel
+def _apply_funding(s: Arrays, w: Window, x: Scratch, ts: int) -> bool:
+    """Pay the rates of a moment; False at a fault. A second rate of one market is paid after the first."""
+    rows, c = w.funding, x.cursors
+    waiting = False
+    while c[1] < len(rows.ts) and rows.ts[c[1]] == ts:
+        market = i64(rows.market[c[1]])
+        if s.markets[market].has_mark == 0:
+            fault(s, NO_MARK_FOR_FUNDING, -1, market)
+            return False
+        if x.rates[market] != NONE:
+            pay_funding(s, x.rates)
+            if s.counters[FAULT]:
+                return False
+        x.rates[market] = rows.rate[c[1]]
+        waiting = True
+        c[1] += 1
+    if waiting:
+        pay_funding(s, x.rates)
+    return s.counters[FAULT] == 0
 
 
 @kernel
@@ -339,21 +393,10 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
         if s.counters[FAULT]:
             return False
         c[0] += 1
-    while c[1] < len(w.funding.ts) and w.funding.ts[c[1]] == ts:
-        pay_funding(s, i64(w.funding.market[c[1]]), w.funding.rate[c[1]])
-        if s.counters[FAULT]:
-            return False
-        c[1] += 1
-    while c[2] < len(w.prices.ts) and w.prices.ts[c[2]] == ts:
-        i = c[2]
-        market = i64(w.prices.market[i])
-        if (s.markets[market].mark_kinds >> w.prices.kind[i]) & 1:
-            if w.prices.price[i] <= 0:
-                fault(s, BAD_PRICE, -1, market)
-                return False
-            s.markets[market].quoted_ts = ts
-            set_mark(s, market, w.prices.price[i])
-        c[2] += 1
+    if not _apply_funding(s, w, x, ts):
+        return False
+    if not _apply_prices(s, w, x, ts):
+        return False
     _apply_liquidations(s, w, x, ts, grade)
     f = w.fills
     while c[4] < len(f.ts) and f.ts[c[4]] == ts:
@@ -399,21 +442,21 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
     """
     while True:
         if not s.counters[PENDING]:
-            if not (s.counters[WATCHING] or s.counters[BUCKET_NS]):
-                _hurry(s, w, x, grade)
-            ts = _next_ts(w, x.cursors)
-            if ts == _NO_TS:
-                return DONE
-            if ts != s.counters[STEP_TS]:
-                s.counters[STEP_TS] = ts
-                s.counters[STEPS] += 1
-            s.counters[BREACHES] = 0
-            s.counters[RESTORED] = 0
-            s.counters[MARKS_MOVED] = 0
-            if not _apply_step(s, w, x, ts, grade):
-                return FAULTED
-            if s.counters[MARKS_MOVED]:
-                wake_waiting(s)
+            is_over = not s.counters[ANCHORING] and _hurry(s, w, x, grade)
+            if not is_over:
+                ts = _next_ts(w, x.cursors)
+                if ts == _NO_TS:
+                    return DONE
+                if ts != s.counters[STEP_TS]:
+                    s.counters[STEP_TS] = ts
+                    s.counters[STEPS] += 1
+                s.counters[BREACHES] = 0
+                s.counters[RESTORED] = 0
+                s.counters[MARKS_MOVED] = 0
+                if not _apply_step(s, w, x, ts, grade):
+                    return FAULTED
+                if s.counters[MARKS_MOVED]:
+                    wake_waiting(s)
             s.counters[PENDING] = 1
         if s.counters[WATCHING] and not judge(s):
             return HEAP_FULL

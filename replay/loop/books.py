@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.errors import ConservationError, TapeError
-from replay.exact import contract_value, signed_value
+from replay.exact import OVERFLOW, contract_value, signed_value
 from replay.kernels import i64, kernel
-from replay.loop.margin import is_valued, valuation
+from replay.loop.margin import is_valued, notional_at, valuation
 from replay.loop.state import POOLS, Arrays, State, pool_of, position_of
 from replay.loop.watch import soil
 from replay.tape.read import Tape
@@ -191,6 +191,20 @@ def _valuations(state: State) -> tuple[Array, Array, Array, Array]:
     return equity, maintenance, notional, valued
 
 
+@kernel
+def _values_at_mark(s: Arrays, markets: Array, sizes: Array, values: Array) -> int:
+    """Fill the signed values at mark; return a row whose value leaves its range, or -1."""
+    for i in range(len(sizes)):
+        market = i64(markets[i])
+        if s.markets[market].has_mark:
+            m = s.markets[market]
+            magnitude = notional_at(m, sizes[i], m.mark)
+            if magnitude == OVERFLOW:
+                return i
+            values[i] = signed_value(sizes[i], magnitude, s.markets[market].inverse != 0)
+    return -1
+
+
 def closing_tables(state: State) -> dict[str, dict[str, Any]]:
     """Return the rows of ``accounts_end`` and ``positions_end``, in order of pools and positions."""
     pools, positions = state.pools, state.positions
@@ -202,12 +216,10 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
     )
     rows = positions[kept]
     marks = state.arrays.markets[rows["market"]]
-    values = [
-        value_of(state, int(market), int(size), int(mark), at_mark=True) if has_mark else None
-        for market, size, mark, has_mark in zip(
-            rows["market"], rows["size"], marks["mark"], marks["has_mark"], strict=True
-        )
-    ]
+    values = np.zeros(len(rows), np.int64)
+    wrong = int(_values_at_mark(state.arrays, rows["market"], rows["size"], values))
+    if wrong >= 0:
+        value_of(state, *(int(x[wrong]) for x in (rows["market"], rows["size"], marks["mark"])), at_mark=True)
     return {
         "accounts_end": {
             "account": pools["account"],
@@ -227,7 +239,7 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
             "recorded_size": rows["recorded_size"],
             "cost": rows["cost"],
             "mark": _nullable(marks["mark"], marks["has_mark"] == 0),
-            "value": values,
+            "value": _nullable(values, marks["has_mark"] == 0),
             "entry_unknown": rows["entry_unknown"],
         },
     }

@@ -56,7 +56,7 @@ from replay.loop.state import (
 )
 from replay.rules.plan import Plan
 from replay.tape.ahead import read_ahead
-from replay.tape.read import Tape, Window
+from replay.tape.read import NONE, Tape, Window
 from replay.tape.schema import Grade
 from replay.units import format_time
 
@@ -234,6 +234,7 @@ class Replay:
             breaks=np.zeros(len(window.fills.ts), BREAK),
             cursors=np.zeros(len(_TABLES), np.int64),
             slots=guesses,
+            rates=np.full(len(state.markets), NONE, np.int64),
             near=np.zeros(GUESSED, np.int64),
             looked_up=np.zeros(2, np.int64),
         )

@@ -21,7 +21,6 @@ from replay.loop.state import (
     CLIPPED,
     DROPPED,
     LEAST_SLACK,
-    NO_MARK_FOR_FUNDING,
     OPENED,
     POSITIONS,
     STEP_TS,
@@ -29,6 +28,7 @@ from replay.loop.state import (
     Arrays,
 )
 from replay.loop.watch import soil, touch
+from replay.tape.read import NONE
 from replay.tape.schema import Grade
 from replay.units import BOUND, RATE_SCALE
 
@@ -119,7 +119,7 @@ def value_at_mark_or(s: Arrays, slot: int, qty: int, price: int) -> int:
     m = s.markets[market]
     if m.has_mark == 0:
         return value_at_price(s, slot, qty, price)
-    magnitude = notional_at(s, qty, market, m.mark)
+    magnitude = notional_at(m, qty, m.mark)
     if magnitude == OVERFLOW:
         fault(s, CELL_OVERFLOW, s.positions[slot].pool, market)
         return 0
@@ -272,17 +272,23 @@ def book_fill(
 
 
 @kernel
-def pay_funding(s: Arrays, market: int, rate: int) -> None:
-    """Let the positions of a market pay or receive funding at its mark; longs pay if the rate is positive."""
-    m = s.markets[market]
-    if m.has_mark == 0:
-        fault(s, NO_MARK_FOR_FUNDING, -1, market)
-        return
+def pay_funding(s: Arrays, rates: Array) -> None:
+    """Let all positions pay or receive funding at the marks, in one pass; longs pay positive rates.
+
+    Args:
+        s: The state.
+        rates: int64[markets], rates in 1e-12; NONE where a market pays nothing now. Emptied again.
+    """
     for slot in range(s.counters[POSITIONS]):
         p = s.positions[slot]
-        if p.market != market or p.size == 0:
+        if p.size == 0:
             continue
-        notional = notional_at(s, p.size, market, m.mark)
+        market = i64(p.market)
+        rate = rates[market]
+        if rate == NONE:
+            continue
+        m = s.markets[market]
+        notional = notional_at(m, p.size, m.mark)
         amount = OVERFLOW if notional == OVERFLOW else muldiv(notional, abs(rate), _RATE_ONE, HALF_EVEN)
         if amount == OVERFLOW:
             fault(s, CELL_OVERFLOW, p.pool, market)
@@ -291,6 +297,7 @@ def pay_funding(s: Arrays, market: int, rate: int) -> None:
             amount = -amount
         add_cash(s, p.pool, -amount)
         add_cash(s, m.funding_pool, amount)
+    rates[:] = NONE
 
 
 @kernel

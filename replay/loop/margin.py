@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, contract_value, muldiv, signed_value
-from replay.kernels import allocating_kernel, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.state import CELL_OVERFLOW, FAULT, FAULT_MARKET, FAULT_POOL, Arrays
 from replay.units import BOUND, RATE_SCALE
 
@@ -29,32 +29,43 @@ def fault(s: Arrays, code: int, pool: int, market: int) -> None:
 
 
 @kernel
-def notional_at(s: Arrays, size: int, market: int, mark: int) -> int:
-    """Return ``|V(size, mark)|`` in atoms, or OVERFLOW."""
-    m = s.markets[market]
+def notional_at(m: Any, size: int, mark: int) -> int:
+    """Return ``|V(size, mark)|`` in atoms of a MARKET record, or OVERFLOW."""
     return contract_value(size, mark, m.mark_num, m.mark_den, m.inverse != 0)
 
 
 @kernel
-def maintenance_of(s: Arrays, market: int, notional: int) -> int:
+def maintenance_of(tiers: Array, m: Any, notional: int) -> int:
     """Return the maintenance margin of a notional: rate of its tier, rounded up, less the deduction."""
-    tier = s.markets[market].end_tier - 1
-    while tier > s.markets[market].first_tier and s.tiers[tier].start > notional:
+    tier = i64(m.end_tier) - 1
+    while tier > m.first_tier and tiers[tier].start > notional:
         tier -= 1
-    return muldiv(notional, s.tiers[tier].rate, _RATE_ONE, CEIL) - s.tiers[tier].deduction
+    return muldiv(notional, tiers[tier].rate, _RATE_ONE, CEIL) - tiers[tier].deduction
 
 
 @kernel
-def term(s: Arrays, slot: int, mark: int) -> int:
-    """Return a position's part of the slack at a mark: ``V - cost - maintenance``, or WORST on overflow."""
-    p = s.positions[slot]
-    if p.size == 0:
-        return -p.cost
-    notional = notional_at(s, p.size, p.market, mark)
+def term(tiers: Array, m: Any, p: Any, mark: int) -> int:
+    """Return a position's part of the slack at a mark: ``V - cost - maintenance``, or WORST on overflow.
+
+    Args:
+        tiers: The tiers of all markets.
+        m: MARKET record of the position.
+        p: POSITION record.
+        mark: The mark.
+    """
+    return term_of(tiers, m, p.size, p.cost, mark)
+
+
+@kernel
+def term_of(tiers: Array, m: Any, size: int, cost: int, mark: int) -> int:
+    """Return :func:`term` of a position of a size and cost."""
+    if size == 0:
+        return -cost
+    notional = notional_at(m, size, mark)
     if notional == OVERFLOW:
         return WORST
-    value = signed_value(p.size, notional, s.markets[p.market].inverse != 0)
-    return value - p.cost - maintenance_of(s, p.market, notional)
+    value = signed_value(size, notional, m.inverse != 0)
+    return value - cost - maintenance_of(tiers, m, notional)
 
 
 @kernel
@@ -77,7 +88,8 @@ def slack(s: Arrays, pool: int) -> int:
     while slot >= 0:
         p = s.positions[slot]
         if p.size != 0:
-            total += term(s, slot, s.markets[p.market].mark)
+            m = s.markets[p.market]
+            total += term(s.tiers, m, p, m.mark)
         slot = p.next
     return total
 
@@ -92,12 +104,13 @@ def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
     while slot >= 0:
         p = s.positions[slot]
         if p.size != 0:
-            notional = notional_at(s, p.size, p.market, s.markets[p.market].mark)
+            m = s.markets[p.market]
+            notional = notional_at(m, p.size, m.mark)
             if notional == OVERFLOW:
                 fault(s, CELL_OVERFLOW, pool, p.market)
                 return 0, 0, 0
-            equity += signed_value(p.size, notional, s.markets[p.market].inverse != 0) - p.cost
-            maintenance += maintenance_of(s, p.market, notional)
+            equity += signed_value(p.size, notional, m.inverse != 0) - p.cost
+            maintenance += maintenance_of(s.tiers, m, notional)
             total += notional
         slot = p.next
     return equity, maintenance, total
@@ -134,9 +147,10 @@ def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: A
     total = 0
     for i in range(count):
         p = s.positions[slots[i]]
-        notional = notional_at(s, p.size, p.market, s.markets[p.market].mark)
-        values[i] = signed_value(p.size, notional, s.markets[p.market].inverse != 0)
-        weights[i] = maintenance_of(s, p.market, notional)
+        m = s.markets[p.market]
+        notional = notional_at(m, p.size, m.mark)
+        values[i] = signed_value(p.size, notional, m.inverse != 0)
+        weights[i] = maintenance_of(s.tiers, m, notional)
         total += weights[i]
     if total == 0:
         weights[:] = 1

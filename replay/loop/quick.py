@@ -13,14 +13,27 @@ import numpy.typing as npt
 
 from replay.exact import FLOOR, OVERFLOW, contract_value, muldiv
 from replay.kernels import i64, kernel
-from replay.loop.state import STEP_TS, STEPS, Arrays, position_of
+from replay.loop.margin import WORST
+from replay.loop.state import (
+    BUCKET_NS,
+    BUCKETS,
+    DIRTY,
+    LEAST_SLACK,
+    STEP_TS,
+    STEPS,
+    WATCHING,
+    Arrays,
+    position_of,
+)
+from replay.loop.watch import floor_on
 from replay.tape.read import NONE, Fills
-from replay.tape.schema import FillKind
+from replay.tape.schema import FillKind, Grade
 from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
 _TRADE = int(FillKind.TRADE)
+_UNKNOWN = int(Grade.UNKNOWN)
 
 
 @kernel
@@ -33,10 +46,11 @@ def quick_fills(
     slots: Array,
     grade: int,
 ) -> int:
-    """Book ordinary fills while no pool is watched and trades set no marks.
+    """Book ordinary fills up to the end of a step in which a pool became dirty.
 
-    Ordinary is a voluntary trade, both sides on the tape, of a position that has not diverged, without a
-    start position, with its fee in the ledger of its market.
+    Ordinary is a voluntary trade, both sides on the tape, of a position that has not diverged and a pool
+    that is not in liquidation, without a start position, with its fee in the ledger of its market, whose trades set
+    no marks. Not for anchored runs.
 
     Args:
         s: The state.
@@ -53,6 +67,7 @@ def quick_fills(
     positions, pools, markets, ledgers, counters = s.positions, s.pools, s.markets, s.ledgers, s.counters
     if first < 0:  # never: it tells the compiler that no index counts from the back
         return first
+    is_watched, least, bucket_ns = counters[WATCHING] != 0, counters[LEAST_SLACK], counters[BUCKET_NS]
     i = first
     while i < end:
         ts, qty, price = f.ts[i], f.qty[i], f.price[i]
@@ -61,6 +76,8 @@ def quick_fills(
         is_ordinary = f.kind[i] == _TRADE and f.paired[i] != 0 and f.start_position[i] == NONE
         is_ordinary = is_ordinary and m.spot == 0 and m.fills_set_mark == 0 and f.fee_ledger[i] == m.ledger
         if ts >= before or not is_ordinary or price <= 0 or qty == 0:
+            break
+        if is_watched and ts != counters[STEP_TS] and counters[DIRTY]:
             break
         if slot < 0:
             slot, _ = position_of(s, i64(f.account[i]), i64(f.market[i]), i64(f.mode[i]), grade)
@@ -103,6 +120,34 @@ def quick_fills(
         fits = abs(size + qty) < BOUND and abs(cost) < BOUND and abs(pool.cash) + abs(change) < BOUND
         if not fits or abs(fees.cash) + abs(fee) >= BOUND:
             break
+        if is_watched and not pool.special and pool.grade != _UNKNOWN:
+            if pool.waiting:
+                break
+            is_dirty = False
+            if size + qty == 0 or p.hi == 0 or m.mark < p.lo or m.mark > p.hi:
+                is_dirty = size + qty != 0 or m.has_mark == 0
+                floor = p.floor
+                if size + qty == 0:
+                    floor = i64(0)
+                    p.lo = 0
+                    p.hi = 0
+            else:
+                floor = floor_on(s.tiers, m, size + qty, cost, p.lo, p.hi)
+                if floor == WORST:
+                    break
+            pool.reserve += floor - p.floor
+            p.floor = floor
+            if (is_dirty or pool.reserve + change < least) and not pool.dirty:
+                pool.dirty = 1
+                s.dirty[counters[DIRTY]] = p.pool
+                counters[DIRTY] += 1
+        if bucket_ns and qty > 0:
+            number = ts // bucket_ns
+            bucket = s.volumes[i64(f.market[i]), number % BUCKETS]
+            if bucket[0] != number:
+                bucket[0] = number
+                bucket[1] = 0
+            bucket[1] = min(bucket[1] + qty, BOUND)
         p.size = size + qty
         p.recorded_size = size + qty
         p.cost = cost

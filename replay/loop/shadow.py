@@ -247,8 +247,9 @@ class ShadowAudit:
         return "equity: the tape lacks flows that the venue booked (fees, funding, ...)"
 
     def _maintenance(self, market: int, size: int, mark: int) -> int:
+        arrays = self._state.arrays
         notional = abs(value_of(self._state, market, size, mark, at_mark=True))
-        return int(maintenance_of(self._state.arrays, market, notional))
+        return int(maintenance_of(arrays.tiers, arrays.markets[market], notional))
 
     def _fill_price(self, shadow: Any, market: int) -> int:
         """Return the price of the forced fills, or where they differ the price of their summed value."""

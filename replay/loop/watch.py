@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.margin import WORST, is_valued, notional_at, slack, term
+from replay.loop.margin import WORST, is_valued, notional_at, slack, term, term_of
 from replay.loop.state import (
     ANCHORING,
     BREACHES,
@@ -60,17 +60,16 @@ def soil(s: Arrays, pool: int) -> None:
 
 
 @kernel
-def _first_mark_reaching(s: Arrays, slot: int, notional: int, low: int, high: int) -> int:
+def _first_mark_reaching(m: Any, size: int, notional: int, low: int, high: int) -> int:
     """Return the first mark in ``(low, high]`` at which the notional has crossed a tier's edge.
 
     The notional is monotone in the mark (rising for linear, falling for inverse contracts), also after
     rounding, so bisection is exact. ``low`` must lie before the edge and ``high`` behind it.
     """
-    p = s.positions[slot]
-    before = notional_at(s, p.size, p.market, low) >= notional
+    before = notional_at(m, size, low) >= notional
     while high - low > 1:
         middle = low + (high - low) // 2
-        if (notional_at(s, p.size, p.market, middle) >= notional) == before:
+        if (notional_at(m, size, middle) >= notional) == before:
             low = middle
         else:
             high = middle
@@ -78,23 +77,23 @@ def _first_mark_reaching(s: Arrays, slot: int, notional: int, low: int, high: in
 
 
 @kernel
-def floor_on(s: Arrays, slot: int, low: int, high: int) -> int:
-    """Return the least ``f`` of a position over the marks ``[low, high]``.
+def floor_on(tiers: Array, m: Any, size: int, cost: int, low: int, high: int) -> int:
+    """Return the least ``f`` of a position of a size and cost over the marks ``[low, high]``.
 
     ``f`` is monotone between the edges of tiers, so the ends and both sides of each edge inside suffice.
     """
-    least = min(term(s, slot, low), term(s, slot, high))
-    p = s.positions[slot]
-    first, last = s.markets[p.market].first_tier, s.markets[p.market].end_tier
-    if p.size == 0 or last - first <= 1 or least == WORST:
+    least = min(term_of(tiers, m, size, cost, low), term_of(tiers, m, size, cost, high))
+    first, last = i64(m.first_tier), i64(m.end_tier)
+    if size == 0 or last - first <= 1 or least == WORST:
         return least
-    at_low, at_high = notional_at(s, p.size, p.market, low), notional_at(s, p.size, p.market, high)
+    at_low, at_high = notional_at(m, size, low), notional_at(m, size, high)
     smaller, larger = min(at_low, at_high), max(at_low, at_high)
     for tier in range(first + 1, last):
-        edge = s.tiers[tier].start
+        edge = tiers[tier].start
         if smaller < edge <= larger:
-            mark = _first_mark_reaching(s, slot, edge, low, high)
-            least = min(least, min(term(s, slot, mark - 1), term(s, slot, mark)))
+            mark = _first_mark_reaching(m, size, edge, low, high)
+            least = min(least, term_of(tiers, m, size, cost, mark - 1))
+            least = min(least, term_of(tiers, m, size, cost, mark))
     return least
 
 
@@ -126,7 +125,7 @@ def touch(s: Arrays, slot: int) -> None:
     if p.hi == 0 or mark < p.lo or mark > p.hi:
         soil(s, p.pool)
         return
-    floor = floor_on(s, slot, p.lo, p.hi)
+    floor = floor_on(s.tiers, s.markets[p.market], p.size, p.cost, p.lo, p.hi)
     if floor == WORST:
         _void(s, slot)
         soil(s, p.pool)
@@ -236,12 +235,13 @@ def soil_holders(s: Arrays, market: int) -> None:
 def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
     """Give a position the widest band round the mark, by halving steps, over which ``f >= target``."""
     p = s.positions[slot]
+    m, size, cost = s.markets[p.market], p.size, p.cost
     low, step = 1, mark - 1
-    while step > 0 and floor_on(s, slot, low, mark) < target:
+    while step > 0 and floor_on(s.tiers, m, size, cost, low, mark) < target:
         step //= 2
         low = mark - step
     high, step = min(4 * mark, _HIGHEST_MARK), min(3 * mark, _HIGHEST_MARK - mark)
-    while step > 0 and floor_on(s, slot, mark, high) < target:
+    while step > 0 and floor_on(s.tiers, m, size, cost, mark, high) < target:
         step //= 2
         high = mark + step
     if p.lo != low:
@@ -250,7 +250,7 @@ def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
         _push(s, 2 * p.market + 1, high, slot)
     p.lo = low
     p.hi = high
-    p.floor = floor_on(s, slot, low, high)
+    p.floor = floor_on(s.tiers, m, size, cost, low, high)
 
 
 @kernel
@@ -269,7 +269,7 @@ def _rearm(s: Arrays, pool: int, margin: int) -> None:
         p = s.positions[slot]
         if p.size != 0:
             mark = s.markets[p.market].mark
-            _band(s, slot, mark, term(s, slot, mark) - share)
+            _band(s, slot, mark, term(s.tiers, s.markets[p.market], p, mark) - share)
             reserve += p.floor
         slot = p.next
     s.pools[pool].reserve = reserve

@@ -160,8 +160,8 @@ def value_of_sizes(state: State, markets: Array, sizes: Array, marks: Array) -> 
 @kernel
 def _values(s: Arrays, markets: Array, sizes: Array, marks: Array, values: Array) -> None:
     for i in range(len(sizes)):
-        notional = notional_at(s, sizes[i], markets[i], marks[i])
-        values[i] = signed_value(sizes[i], notional, s.markets[markets[i]].inverse != 0)
+        m = s.markets[markets[i]]
+        values[i] = signed_value(sizes[i], notional_at(m, sizes[i], marks[i]), m.inverse != 0)
 
 
 @dataclass(slots=True)
