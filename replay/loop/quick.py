@@ -49,8 +49,8 @@ def quick_fills(
     """Book ordinary fills up to the end of a step in which a pool became dirty.
 
     Ordinary is a voluntary trade, both sides on the tape, of a position that has not diverged and a pool
-    that is not in liquidation, without a start position, with its fee in the ledger of its market, whose trades set
-    no marks. Not for anchored runs.
+    that is not in liquidation, without a start position, with its fee in the ledger of its market, whose
+    trades set no marks. Not for anchored runs.
 
     Args:
         s: The state.
