@@ -42,6 +42,12 @@ def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
 
 
 @kernel
+def multiply(a: int, b: int) -> tuple[np.uint64, np.uint64]:
+    """Return the 128-bit product of two integers that are not negative as (high, low)."""
+    return _multiply(np.uint64(a), np.uint64(b))
+
+
+@kernel
 def _divide(high: np.uint64, low: np.uint64, d: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Divide a 128-bit number by ``d`` < 2**63, ``high < d``: Knuth's algorithm D in base 2**32."""
     shift = _ZERO

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import HALF_EVEN, OVERFLOW, muldiv, signed_value
-from replay.kernels import kernel
+from replay.kernels import i64, kernel
 from replay.loop.ledger import add_cash, book
-from replay.loop.margin import is_valued, maintenance_of, notional_at, valuation
+from replay.loop.margin import maintenance_of, notional_at, valued_pool
 from replay.loop.policies.scores import score
 from replay.loop.policies.winners import Winners as Candidates
 from replay.loop.state import Arrays, State
 from replay.tape.schema import Grade
-from replay.units import ATOM, RATE_SCALE
+from replay.units import ATOM, BOUND, RATE_SCALE
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -140,11 +140,15 @@ SCORES: dict[str, Score] = {
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Winners of one market and side in the order in which a queue closes them."""
+    """Winners of one market and side in the order in which a queue closes them.
+
+    ``candidates`` is how many there are; where only what a queue needs was asked for, the first of them.
+    """
 
     winners: Winners
     score: Floats
     lights: Array
+    candidates: int
 
     @property
     def position(self) -> Array:
@@ -182,13 +186,16 @@ def _candidates(
     for slot in slots:
         p = s.positions[slot]
         pool, m = s.pools[p.pool], s.markets[p.market]
-        if pool.special or pool.in_breach or not is_valued(s, p.pool):
+        if m.has_mark == 0:
             continue
         size_notional = notional_at(m, p.size, m.mark)
         at_mark = signed_value(p.size, size_notional, m.inverse != 0)
         if at_mark - p.cost <= 0 or p.cost == 0 or size_notional == 0:
             continue
-        pool_equity, pool_maintenance, pool_notional = valuation(s, p.pool)
+        if pool.special or pool.in_breach or not valued_pool(s, i64(p.pool)):
+            continue
+        row = s.valuations[p.pool]
+        pool_equity, pool_maintenance, pool_notional = row[0], row[1], row[2]
         is_known = pool.grade != _UNKNOWN
         if is_known and pool_equity <= 0:
             continue
@@ -210,7 +217,9 @@ def _candidates(
     return count
 
 
-def rank_winners(state: State, market: int, *, losers_are_long: bool, score: Score, lights: int) -> Ranking:
+def rank_winners(
+    state: State, market: int, *, losers_are_long: bool, score: Score, lights: int, need: int | None = None
+) -> Ranking:
     """Rank the profitable positions on the other side of a market.
 
     Pools in breach, pseudo accounts, pools without equity and positions without profit are no candidates.
@@ -222,6 +231,7 @@ def rank_winners(state: State, market: int, *, losers_are_long: bool, score: Sco
         losers_are_long: Side of the losers; winners are on the other.
         score: The policy.
         lights: How many steps of the indicator there are, by cumulative quantity.
+        need: Quantity that a queue is to close, so that those behind need no order; None ranks all.
     """
     positions = state.positions
     slots = state.slots_of(market)
@@ -261,20 +271,50 @@ def rank_winners(state: State, market: int, *, losers_are_long: bool, score: Sco
         known[:count],
     )
     scores = score(winners)
-    order = np.lexsort((winners.position, winners.pool, -scores, 1 - winners.known.astype(np.int8)))
-    return Ranking(winners.rows(order), scores[order], indicator(winners.size[order], lights))
+    first = _first_of(winners, scores, need)
+    chosen = winners if first is None else winners.rows(first)
+    score_of = scores if first is None else scores[first]
+    order = np.lexsort((chosen.position, chosen.pool, -score_of, 1 - chosen.known.astype(np.int8)))
+    total = int(winners.size.sum())
+    ranked = chosen.rows(order)
+    return Ranking(ranked, score_of[order], indicator(ranked.size, lights, total), count)
 
 
-def indicator(sizes: Array, lights: int) -> Array:
+_FEW = 64
+
+
+def _first_of(winners: Winners, scores: Floats, need: int | None) -> Array | None:
+    """Return rows that surely hold the first of the order up to a quantity, or None for all of them."""
+    count = len(scores)
+    if need is None or not winners.known.all():
+        return None
+    few = _FEW
+    while few < count:
+        least = -np.partition(-scores, few)[few]
+        rows = np.flatnonzero(scores >= least)
+        if int(winners.size[rows].sum()) >= need:
+            return rows
+        few *= 8
+    return None
+
+
+def indicator(sizes: Array, lights: int, total: int | None = None) -> Array:
     """Return how many of ``lights`` are lit per rank: all for the first n-th, one for the last.
 
     Source: BitMEX's steps of 20 % of cumulative quantity, the last contract of a position deciding.
+
+    Args:
+        sizes: Quantities in order of rank, of all or of the first of them.
+        lights: How many steps there are.
+        total: Quantity of all ranks, if ``sizes`` are only the first.
     """
-    total = int(sizes.sum())
+    total = int(sizes.sum()) if total is None else total
     if total == 0:
         return np.zeros(len(sizes), np.int64)
-    reached = [int(x) for x in np.cumsum(sizes)]
-    return np.array([lights + 1 - -(-lights * x // total) for x in reached], np.int64)
+    reached = np.cumsum(sizes)
+    if total < BOUND // lights:
+        return lights + 1 - -(-lights * reached // total)
+    return np.array([lights + 1 - -(-lights * x // total) for x in reached.tolist()], np.int64)
 
 
 def pair_queue(losers: Array, winners: Array) -> tuple[Array, Array, Array]:

@@ -16,7 +16,7 @@ from replay.loop.absorbers import AbsorberBook
 from replay.loop.books import value_of
 from replay.loop.deleverage import Deleveraging, Losing
 from replay.loop.depth import NO_LIMIT, Depth
-from replay.loop.episodes import Episodes, Leg
+from replay.loop.episodes import Episodes
 from replay.loop.ledger import book_forced, move_cash
 from replay.loop.rows import CascadeRows, Sink, append_rows
 from replay.loop.state import ATTENDING, State
@@ -25,8 +25,9 @@ from replay.loop.waterfall import (
     ForcedBatch,
     fees_of,
     forced_batch,
+    is_below_share,
     own_hedges,
-    part_of_value,
+    parts_of_values,
     pool_states,
     send_to_book,
     signed_like,
@@ -100,13 +101,11 @@ class Cascade:
     def _attend_pools(self, ts: int, breaches: Array, restored: list[int], recorded: Array) -> None:
         """End what is restored, climb the ladder with what is in breach, then look after the absorber."""
         state = self._state
-        rows: list[dict[str, Any]] = []
         self._pay_bad_debt(ts, np.array(restored, np.int64))
-        for pool in restored:
-            rows += self.episodes.end(pool, ts, self._is_vault)
+        self._end(restored, ts)
         # Pools that wait for a mark were not judged in this step: no winners either.
         state.arrays.pools["in_breach"][list(self.episodes.open)] = 1
-        self._open_episodes(ts, breaches, recorded)
+        self.episodes.begin(forced_batch(state, ts, breaches), recorded)
         losing: list[Losing] = []
         if len(breaches):
             state.arrays.pools["liquidated_ts"][breaches] = ts
@@ -120,39 +119,21 @@ class Cascade:
         self._pay_bad_debt(ts, closed)
         wait_for_marks(state.arrays, np.array(sorted(self.episodes.open), np.int64))
         _, _, still_open = pool_states(state, closed)
-        for pool in closed[~still_open].tolist():
-            rows += self.episodes.end(pool, ts, self._is_vault)
-        append_rows(self._sink, "liquidations", rows)
+        self._end(closed[~still_open].tolist(), ts)
 
     def finish(self) -> None:
         """Write the episodes that the end of the tape left open."""
-        rows: list[dict[str, Any]] = []
-        for pool in sorted(self.episodes.open):
-            rows += self.episodes.end(pool, None, self._is_vault)
-        append_rows(self._sink, "liquidations", rows)
+        self._end(sorted(self.episodes.open), None)
+
+    def _end(self, pools: list[int], ts: int | None) -> None:
+        """End the liquidations of pools and write their rows."""
+        if pools:
+            self._sink.append("liquidations", self.episodes.end(pools, ts, self._is_vault))
 
     def _restored(self, in_breach: set[int]) -> list[int]:
         """Return the pools in liquidation that were judged in this step and are flat or not in breach."""
         waiting = self._state.pools["waiting"]
         return [pool for pool in sorted(self.episodes.open.keys() - in_breach) if not waiting[pool]]
-
-    def _open_episodes(self, ts: int, breaches: Array, recorded: Array) -> None:
-        """Begin episodes, and add legs for positions that came later."""
-        batch = forced_batch(self._state, ts, breaches)
-        forced = set(recorded.tolist())
-        for i in range(len(batch.pool)):
-            pool, position = int(batch.pool[i]), int(batch.position[i])
-            episode = self.episodes.of(pool, ts, int(batch.equity[i]), int(batch.maintenance[i]))
-            if position not in episode.legs:
-                episode.legs[position] = Leg(
-                    position,
-                    int(batch.market[i]),
-                    int(batch.size[i]),
-                    int(batch.mark[i]),
-                    int(batch.bankruptcy_value[i]),
-                    recorded=int(position in forced),
-                )
-            episode.legs[position].left = 0
 
     # --- the ladder ----------------------------------------------------------------------------------
 
@@ -181,12 +162,10 @@ class Cascade:
     def _lowest_levels(self, equity: Array, maintenance: Array) -> Array:
         """Return, per pool in breach, the number of the lowest level whose rungs apply."""
         found = np.full(len(equity), len(self._levels), np.int64)
-        for i, (have, need) in enumerate(zip(equity.tolist(), maintenance.tolist(), strict=True)):
-            for number, rung in zip(self._levels, self._plan.ladder, strict=True):
-                strict = not (self._plan.breach_at_equal and rung.level[0])
-                slack = have * rung.level[1] - rung.level[0] * need
-                if (slack < 0 or (slack == 0 and not strict)) and number < found[i]:
-                    found[i] = number
+        for number, rung in zip(self._levels, self._plan.ladder, strict=True):
+            counts_equal = self._plan.breach_at_equal and rung.level[0] != 0
+            applies = is_below_share(equity, maintenance, *rung.level, counts_equal)
+            found[applies] = np.minimum(found[applies], number)
         return found
 
     def _still_in_breach(self, pools: Array) -> Array:
@@ -208,11 +187,12 @@ class Cascade:
             signed = -int(netted[i]) if size > 0 else int(netted[i])
             values[i] = value_of(state, int(batch.market[i]), signed, int(batch.mark[i]), at_mark=True)
             book_forced(state.arrays, *(np.array([x]) for x in (position, signed, values[i], hedge)))
-            self.episodes.open[int(batch.pool[i])].legs[position].netted += int(netted[i])
-            waiting = self.episodes.open.get(int(state.positions["pool"][hedge]))
-            if waiting is not None and hedge in waiting.legs:
+            mine, other_leg = self.episodes.rows(np.array([position, hedge])).tolist()
+            self.episodes.legs["netted"][mine] += netted[i]
+            if other_leg >= 0:
                 kept = abs(int(state.positions["size"][hedge]))
-                waiting.legs[hedge].left = min(waiting.legs[hedge].left, kept)
+                left = self.episodes.legs["left"]
+                left[other_leg] = min(int(left[other_leg]), kept)
         acted = netted > 0
         none = np.full(len(batch.pool), NO_LIMIT, np.int64)
         signed_rows = np.where(batch.size > 0, -netted, netted)
@@ -237,10 +217,9 @@ class Cascade:
         move_cash(state.arrays, batch.pool, fees_pools, fees)
         started = fills.sliced & (fills.filled > 0)
         state.arrays.pools["cooldown_until"][batch.pool[started]] = batch.ts + rung.cooldown_ns
-        for i in range(len(batch.pool)):
-            leg = self.episodes.open[int(batch.pool[i])].legs[int(batch.position[i])]
-            leg.book += int(fills.filled[i])
-            leg.left = int(fills.asked[i] - fills.filled[i])
+        legs = self.episodes.rows(batch.position)
+        self.episodes.legs["book"][legs] += fills.filled
+        self.episodes.legs["left"][legs] = fills.asked - fills.filled
         sent = fills.asked > 0
         self._rows.orders(
             batch, rung.action, fills.asked, fills.limit, signed, fills.value, fills.reason, sent
@@ -253,9 +232,9 @@ class Cascade:
         assert self.absorber is not None
         targets = np.array([self.absorber.pool(int(x)) for x in state.pools["ledger"][batch.pool]], np.int64)
         move_cash(state.arrays, batch.pool, targets, amounts)
-        for i in np.flatnonzero(amounts):
+        self.episodes.legs["surplus"][self.episodes.rows(batch.position)] += amounts
+        for i in np.flatnonzero(amounts).tolist():
             self.absorber.book(int(batch.market[i]), int(amounts[i]))
-            self.episodes.open[int(batch.pool[i])].legs[int(batch.position[i])].surplus += int(amounts[i])
         self._rows.movements(batch.ts, "surplus", batch.market, amounts)
 
     def _take_over(self, batch: ForcedBatch, rung: Takeover) -> list[Losing]:
@@ -281,28 +260,24 @@ class Cascade:
                 room[market] = 0
             else:
                 room[market] = left - loss
-        value = np.array(
-            [
-                part_of_value(int(v), int(q), abs(int(n)))
-                for v, q, n in zip(batch.bankruptcy_value, absorbed, batch.size, strict=True)
-            ],
-            np.int64,
-        )
+        value = parts_of_values(batch.bankruptcy_value, absorbed, np.abs(batch.size))
         signed = np.where(batch.size > 0, -absorbed, absorbed)
         takers = np.array([self.absorber.position(int(market)) for market in batch.market], np.int64)
         book_forced(state.arrays, batch.position, signed, -value, takers)
         taken = np.where(batch.size > 0, absorbed, -absorbed)
         taken_gain = value_of_sizes(state, batch.market, taken, batch.mark) - value
-        losing = []
-        for i in range(rows):
-            leg = self.episodes.open[int(batch.pool[i])].legs[int(batch.position[i])]
-            leg.absorbed += int(absorbed[i])
-            leg.left = abs(int(batch.size[i])) - int(absorbed[i])
-            leg.surplus += max(0, int(taken_gain[i]))
-            leg.shortfall += max(0, -int(taken_gain[i]))
-            self.absorber.book(int(batch.market[i]), -int(value[i]))
-            if leg.left:
-                losing.append(self._losing(batch, i, int(batch.bankruptcy_value[i] - value[i]), "takeover"))
+        legs, mine = self.episodes.legs, self.episodes.rows(batch.position)
+        beyond = np.abs(batch.size) - absorbed
+        legs["absorbed"][mine] += absorbed
+        legs["left"][mine] = beyond
+        legs["surplus"][mine] += np.maximum(taken_gain, 0)
+        legs["shortfall"][mine] += np.maximum(-taken_gain, 0)
+        for market, amount in zip(batch.market.tolist(), value.tolist(), strict=True):
+            self.absorber.book(market, -amount)
+        losing = [
+            self._losing(batch, i, int(batch.bankruptcy_value[i] - value[i]), "takeover")
+            for i in np.flatnonzero(beyond).tolist()
+        ]
         reason = [
             f"taken over by {self.absorber.rule.account}"
             if q == abs(n)
@@ -324,10 +299,11 @@ class Cascade:
         value = bankruptcy_value if self._plan.adl.price == "bankruptcy" else None
         pool, position = int(batch.pool[i]), int(batch.position[i])
         quantity = abs(int(self._state.positions[position]["size"]))
-        episode = self.episodes.open[pool]
-        episode.legs[position].left = quantity
+        (row,) = self.episodes.rows(np.array([position]))
+        self.episodes.legs["left"][row] = quantity
+        episode = int(self.episodes.legs["liquidation"][row])
         return Losing(
-            position, pool, int(batch.market[i]), quantity, value, origin, int(batch.equity[i]), episode.id
+            position, pool, int(batch.market[i]), quantity, value, origin, int(batch.equity[i]), episode
         )
 
     # --- the absorber --------------------------------------------------------------------------------
@@ -348,9 +324,10 @@ class Cascade:
         if self.absorber.rule.work_out == "book":
             self._work_out(ts)
         losing: list[Losing] = []
-        for market in self.absorber.holdings():
-            self._judge(market, ts)
-            losing += self._beyond_the_line(market, ts)
+        if self.absorber.rule.drawdown is not None or self.absorber.rule.stops_at_zero:
+            for market in self.absorber.holdings():
+                self._judge(market, ts)
+                losing += self._beyond_the_line(market, ts)
         if self.absorber.rule.insolvent_below and self._plan.adl is not None:
             losing += self._insolvent(losing)
         return losing

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.kernels import i64, kernel
 from replay.loop.absorbers import AbsorberBook
 from replay.loop.adl import SCORES, Ranking, book_pairs, pair_queue, rank_winners
 from replay.loop.books import value_of
 from replay.loop.episodes import Episodes
-from replay.loop.margin import is_valued, valuation
+from replay.loop.margin import valued_pool
 from replay.loop.policies.registry import QUEUE, named_policy
 from replay.loop.policies.wiring import taken_by
 from replay.loop.rows import CascadeRows, Sink, append_rows
-from replay.loop.state import State
+from replay.loop.state import Arrays, State
 from replay.loop.waterfall import part_of_value, signed_like
 from replay.rules.plan import Adl
 
@@ -89,10 +90,15 @@ class Deleveraging:
     def _close_side(self, ts: int, market: int, is_long: bool, orders: list[Losing]) -> set[int]:
         state, rule = self._state, self._rule
         arrays = state.arrays
-        ranking = rank_winners(
-            state, market, losers_are_long=is_long, score=SCORES[rule.score], lights=rule.lights
-        )
         quantities = np.array([order.quantity for order in orders], np.int64)
+        ranking = rank_winners(
+            state,
+            market,
+            losers_are_long=is_long,
+            score=SCORES[rule.score],
+            lights=rule.lights,
+            need=int(quantities.sum()) if self._policy is None else None,
+        )
         loser, winner, pieces = pair_queue(quantities, self._offered(market, quantities, ranking))
         values = self._piece_values(market, is_long, orders, loser, pieces)
         loser_slots = np.array([order.position for order in orders], np.int64)[loser]
@@ -112,14 +118,14 @@ class Deleveraging:
             realised,
         )
         after = _Sides(state, loser_slots, winner_slots)
-        for index, piece, value in zip(loser.tolist(), pieces.tolist(), values.tolist(), strict=True):
+        for index, value in zip(loser.tolist(), values.tolist(), strict=True):
             order = orders[index]
-            if order.episode >= 0:
-                leg = self._episodes.open[order.pool].legs[order.position]
-                leg.adl += piece
-                leg.left -= piece
-            elif self._absorber is not None:
+            if order.episode < 0 and self._absorber is not None:
                 self._absorber.book(market, value)
+        is_leg = np.array([order.episode >= 0 for order in orders], bool)[loser]
+        legs = self._episodes.rows(loser_slots[is_leg])
+        np.add.at(self._episodes.legs["adl"], legs, pieces[is_leg])
+        np.subtract.at(self._episodes.legs["left"], legs, pieces[is_leg])
         self._write(
             ts,
             market,
@@ -201,7 +207,7 @@ class Deleveraging:
                 "ledger": info.ledger,
                 "origin": orders[index].origin,
                 "rank": rank + 1,
-                "candidates": len(ranking.position),
+                "candidates": ranking.candidates,
                 "score": float(ranking.score[rank]),
                 "lights": int(ranking.lights[rank]),
                 "quantity": int(pieces[i]),
@@ -270,10 +276,19 @@ class _Sides:
         self.loser_size = positions["size"][losers].copy()
         self.winner_size = positions["size"][winners].copy()
         loser_pools, winner_pools = positions["pool"][losers], positions["pool"][winners]
-        values = {
-            int(pool): valuation(state.arrays, int(pool)) if is_valued(state.arrays, int(pool)) else (0, 0, 0)
-            for pool in np.unique(np.concatenate((loser_pools, winner_pools)))
-        }
-        self.loser_equity = [values[int(pool)][0] for pool in loser_pools]
-        self.winner_equity = [values[int(pool)][0] for pool in winner_pools]
-        self.winner_notional = [values[int(pool)][2] for pool in winner_pools]
+        self.loser_equity, _ = _equities(state, loser_pools)
+        self.winner_equity, self.winner_notional = _equities(state, winner_pools)
+
+
+def _equities(state: State, pools: Array) -> tuple[Array, Array]:
+    """Return equity and notional of pools at the marks, in atoms; 0 of those without a value."""
+    equity, notional = np.zeros(len(pools), np.int64), np.zeros(len(pools), np.int64)
+    _value(state.arrays, pools, equity, notional)
+    return equity, notional
+
+
+@kernel
+def _value(s: Arrays, pools: Array, equity: Array, notional: Array) -> None:
+    for i in range(len(pools)):
+        if valued_pool(s, i64(pools[i])):
+            equity[i], notional[i] = s.valuations[pools[i]][0], s.valuations[pools[i]][2]

@@ -56,6 +56,7 @@ def _change_cash(s: Arrays, pool: int, amount: int) -> None:
         return
     p.cash = cash
     p.reserve += amount
+    p.valued = 0
 
 
 @kernel

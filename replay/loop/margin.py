@@ -9,7 +9,14 @@ import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, contract_value, muldiv, signed_value
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.state import CELL_OVERFLOW, FAULT, FAULT_MARKET, FAULT_POOL, Arrays
+from replay.loop.state import (
+    CELL_OVERFLOW,
+    FAULT,
+    FAULT_MARKET,
+    FAULT_POOL,
+    MARKS_VERSION,
+    Arrays,
+)
 from replay.units import BOUND, RATE_SCALE
 
 Array = npt.NDArray[Any]
@@ -114,6 +121,27 @@ def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
             total += notional
         slot = p.next
     return equity, maintenance, total
+
+
+@kernel
+def valued_pool(s: Arrays, pool: int) -> bool:
+    """See that ``s.valuations`` holds equity, maintenance and notional of a pool at the current marks.
+
+    A pool is valued again only after a mark moved or something was booked to it.
+
+    Returns:
+        False for a pool that has no value: a market it has a position in has no mark yet.
+    """
+    p = s.pools[pool]
+    version = s.counters[MARKS_VERSION]
+    if p.valued != version and p.valued != -version:
+        if is_valued(s, pool):
+            row = s.valuations[pool]
+            row[0], row[1], row[2] = valuation(s, pool)
+            p.valued = version
+        else:
+            p.valued = -version
+    return p.valued == version
 
 
 @allocating_kernel

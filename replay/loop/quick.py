@@ -153,6 +153,7 @@ def quick_fills(
         p.cost = cost
         pool.cash += change
         pool.reserve += change
+        pool.valued = 0
         pool.turnover = min(pool.turnover + turnover, BOUND)
         fees.cash += fee
         fees.reserve += fee

@@ -68,7 +68,7 @@ class CascadeRows:
             "forced_orders",
             {
                 "ts": np.full(len(rows), batch.ts),
-                "liquidation": [self._episodes.open[int(pool)].id for pool in batch.pool[rows]],
+                "liquidation": self._episodes.legs["liquidation"][self._episodes.rows(batch.position[rows])],
                 "stage": [stage] * len(rows),
                 "account": pools["account"],
                 "market": batch.market[rows],
@@ -85,8 +85,10 @@ class CascadeRows:
         """Write what movements brought or cost the absorber at the mark, one row per market."""
         assert self._absorber is not None
         rows = []
-        for market in np.unique(markets):
-            amount = sum(amounts[markets == market].tolist())
+        sums: dict[int, int] = {}
+        for market, amount in zip(markets.tolist(), amounts.tolist(), strict=True):
+            sums[market] = sums.get(market, 0) + amount
+        for market, amount in sorted(sums.items()):
             ledger = self._state.markets[int(market)].ledger
             rows.append(
                 {

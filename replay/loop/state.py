@@ -51,6 +51,7 @@ POOL = _whole_lines(
         ("dirty", "u1"),
         ("in_breach", "u1"),  # at the end of the current step: no winner of it
         ("waiting", "u1"),  # in liquidation: judged when a mark moves or something is booked to it
+        ("valued", "i8"),  # counters[MARKS_VERSION] for which Arrays.valuations holds; negative: has no value
         ("anchor_ts", "i8"),
         ("anchored", "i8"),  # booked against @unexplained in the step `anchor_ts`
         ("liquidated_ts", "i8"),  # last liquidation by the rules
@@ -176,8 +177,10 @@ BREAK = np.dtype(
     MARKS_MOVED,
     RESTORED,
     EXECUTING,
+    MARKS_VERSION,
+    RENEWED,
     COUNTERS,
-) = range(30)
+) = range(32)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -207,6 +210,7 @@ class Arrays(NamedTuple):
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps
+    valuations: Array  # int64[pools, 3]: equity, maintenance, notional, see margin.valued_pool
     volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
 
@@ -438,6 +442,7 @@ class State:
         counters[ANCHORING] = anchoring
         counters[BUCKET_NS] = bucket_ns
         counters[LEAST_SLACK] = 1 if plan.breach_at_equal else 0
+        counters[MARKS_VERSION] = 1
         records["first_tier"] = plan.tier_first[:-1]
         records["end_tier"] = plan.tier_first[1:]
         tiers = np.zeros(len(plan.tier_from), TIER)
@@ -460,6 +465,7 @@ class State:
             tiers=tiers,
             heaps=np.zeros(2 * len(markets), HEAP),
             entries=np.zeros(0, ENTRY),
+            valuations=np.zeros((0, 3), np.int64),
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
@@ -516,6 +522,7 @@ class State:
                 dirty=_grown(arrays.dirty, size),
                 breaches=_grown(arrays.breaches, size),
                 waiting=_grown(arrays.waiting, size),
+                valuations=_grown(arrays.valuations.ravel(), 3 * size).reshape(-1, 3),
             )
         if 2 * need > len(arrays.pool_table):
             table = _empty_table(_power_of_two(2 * need))
@@ -533,10 +540,12 @@ class State:
             self.arrays = arrays._replace(position_table=larger)
 
     def grow_heap(self, heap: int) -> None:
-        """Double the room of one wake-up heap."""
+        """Double the room of a wake-up heap and of all that are half full: moving them is costly."""
         old, entries = self.arrays.heaps, self.arrays.entries
         heaps = old.copy()
-        heaps["room"][heap] = max(16, 2 * old["room"][heap])
+        grows = 2 * old["size"] >= old["room"]
+        grows[heap] = True
+        heaps["room"][grows] = np.maximum(64, 2 * old["room"][grows])
         heaps["start"] = np.cumsum(heaps["room"]) - heaps["room"]
         moved = np.zeros(int(heaps["room"].sum()), ENTRY)
         for before, after in zip(old, heaps, strict=True):

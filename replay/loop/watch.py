@@ -24,8 +24,10 @@ from replay.loop.state import (
     FULL_HEAP,
     LEAST_SLACK,
     MARKS_MOVED,
+    MARKS_VERSION,
     POSITIONS,
     RECHECKS,
+    RENEWED,
     RESTORED,
     STEP_TS,
     WAITING,
@@ -208,39 +210,28 @@ def _has_room(s: Arrays, heap: int) -> bool:
 
 
 @kernel
-def wake(s: Arrays, market: int) -> None:
-    """Void the bands that the market's mark has left and make their pools dirty."""
-    mark = s.markets[market].mark
-    for side in range(2):
-        heap = 2 * market + side
-        threshold = mark if side == 1 else -mark
-        start = s.heaps[heap].start
-        while s.heaps[heap].size > 0 and s.entries[start].key < threshold:
-            key, slot = s.entries[start].key, i64(s.entries[start].position)
-            _pop(s, heap)
-            if _is_live(s, heap, key, slot):
-                _void(s, slot)
-                soil(s, s.positions[slot].pool)
-
-
-@kernel
-def soil_holders(s: Arrays, market: int) -> None:
-    """Make every holder of a market dirty: its first mark, or a rule that changed for the whole market."""
-    for slot in range(s.counters[POSITIONS]):
-        if s.positions[slot].market == market and s.positions[slot].size != 0:
-            soil(s, s.positions[slot].pool)
-
-
-@kernel
 def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
-    """Give a position the widest band round the mark, by halving steps, over which ``f >= target``."""
+    """Give a position a wide band round the mark over which ``f >= target``.
+
+    On the side on which the position loses the search starts where a straight line reaches the target, and
+    halves the step until the exact floor does; on the other side it starts with the widest.
+    """
     p = s.positions[slot]
     m, size, cost = s.markets[p.market], p.size, p.cost
+    notional = notional_at(m, size, mark)
+    room = term(s.tiers, m, p, mark) - target
+    straight = i64(min(float(mark) * float(room) / max(float(notional), 1.0) * 0.98, float(_HIGHEST_MARK)))
     low, step = 1, mark - 1
+    if size > 0:
+        step = min(step, straight)
+        low = mark - step
     while step > 0 and floor_on(s.tiers, m, size, cost, low, mark) < target:
         step //= 2
         low = mark - step
     high, step = min(4 * mark, _HIGHEST_MARK), min(3 * mark, _HIGHEST_MARK - mark)
+    if size < 0:
+        step = min(step, straight)
+        high = mark + step
     while step > 0 and floor_on(s.tiers, m, size, cost, mark, high) < target:
         step //= 2
         high = mark + step
@@ -251,6 +242,59 @@ def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
     p.lo = low
     p.hi = high
     p.floor = floor_on(s.tiers, m, size, cost, low, high)
+
+
+@kernel
+def wake(s: Arrays, market: int) -> None:
+    """Renew the bands that the market's mark has left; pools whose reserve cannot pay for it become dirty."""
+    mark = s.markets[market].mark
+    for side in range(2):
+        heap = 2 * market + side
+        threshold = mark if side == 1 else -mark
+        start = s.heaps[heap].start
+        while s.heaps[heap].size > 0 and s.entries[start].key < threshold:
+            key, slot = s.entries[start].key, i64(s.entries[start].position)
+            _pop(s, heap)
+            if _is_live(s, heap, key, slot) and not _renew(s, market, slot, mark):
+                _void(s, slot)
+                soil(s, s.positions[slot].pool)
+
+
+@kernel
+def _renew(s: Arrays, market: int, slot: int, mark: int) -> bool:
+    """Give one position a new band from the reserve of its pool, so that its others need not be looked at.
+
+    A quarter of what the pool then has left goes into the band. The certificate holds as before: the reserve
+    stays ``cash + sum floor`` and every other band is as it was.
+
+    Returns:
+        False if the pool has to be judged: it is dirty already, or its reserve would be used up.
+    """
+    p = s.positions[slot]
+    pool = s.pools[p.pool]
+    down, up = s.heaps[2 * market], s.heaps[2 * market + 1]
+    if pool.dirty or pool.waiting or down.size >= down.room or up.size >= up.room:
+        return False
+    now = term(s.tiers, s.markets[market], p, mark)
+    if now == WORST:
+        return False
+    left = pool.reserve - p.floor + now
+    share = left // 4
+    if share <= 0 or left - share < s.counters[LEAST_SLACK]:
+        return False
+    pool.reserve -= p.floor
+    _band(s, slot, mark, now - share)
+    pool.reserve += p.floor
+    s.counters[RENEWED] += 1
+    return True
+
+
+@kernel
+def soil_holders(s: Arrays, market: int) -> None:
+    """Make every holder of a market dirty: its first mark, or a rule that changed for the whole market."""
+    for slot in range(s.counters[POSITIONS]):
+        if s.positions[slot].market == market and s.positions[slot].size != 0:
+            soil(s, s.positions[slot].pool)
 
 
 @kernel
@@ -386,6 +430,7 @@ def set_mark(s: Arrays, market: int, mark: int) -> None:
     m.mark = mark
     m.has_mark = 1
     s.counters[MARKS_MOVED] += 1
+    s.counters[MARKS_VERSION] += 1
     if first:
         soil_holders(s, market)
     else:

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.exact import muldiv_floor, muldiv_half_even, signed_value
+from replay.exact import (
+    CEIL,
+    FLOOR,
+    HALF_EVEN,
+    OVERFLOW,
+    muldiv,
+    muldiv_floor,
+    multiply,
+    product,
+    signed_value,
+)
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
@@ -189,7 +199,8 @@ def send_to_book(batch: ForcedBatch, state: State, depth: Depth, rung: BookOrder
     asked, sliced = _asked(batch, state, rung)
     limit = np.full(rows, NO_LIMIT, np.int64)
     if rung.limit == "bankruptcy":
-        for i in range(rows):
+        _limits(state.arrays, batch.market, batch.size, batch.bankruptcy_value, _ticks(state), limit)
+        for i in np.flatnonzero(limit == _TOO_LARGE).tolist():
             limit[i] = limit_at_bankruptcy(
                 state, int(batch.market[i]), int(batch.size[i]), int(batch.bankruptcy_value[i])
             )
@@ -226,18 +237,18 @@ def _asked(batch: ForcedBatch, state: State, rung: BookOrder) -> tuple[Array, Ar
     """Return the unsigned quantity each order asks for, and whether it is a slice."""
     asked = np.abs(batch.size)
     sliced = np.zeros(len(asked), bool)
-    cooling = state.pools["cooldown_until"][batch.pool] > batch.ts
-    for i in range(len(asked)):
-        market, size, mark = int(batch.market[i]), int(batch.size[i]), int(batch.mark[i])
-        lot = state.markets[market].lot
-        if rung.size == "step_down":
-            asked[i] = _step_down(state, market, size, mark, lot)
-        elif rung.slice_above and not cooling[i]:
-            notional = abs(value_of(state, market, size, mark, at_mark=True))
-            if notional > rung.slice_above:
-                part = int(muldiv_floor(abs(size), rung.slice_rate, _RATE_ONE)) // lot * lot
-                asked[i] = min(abs(size), max(part, lot))
-                sliced[i] = asked[i] < abs(size)
+    if rung.size == "step_down":
+        for i in range(len(asked)):
+            market, size, mark = int(batch.market[i]), int(batch.size[i]), int(batch.mark[i])
+            asked[i] = _step_down(state, market, size, mark, state.markets[market].lot)
+    elif rung.slice_above:
+        cooling = state.pools["cooldown_until"][batch.pool] > batch.ts
+        notionals = np.abs(value_of_sizes(state, batch.market, batch.size, batch.mark))
+        for i in np.flatnonzero(~cooling & (notionals > rung.slice_above)).tolist():
+            lot, whole = state.markets[int(batch.market[i])].lot, int(asked[i])
+            part = int(muldiv_floor(whole, rung.slice_rate, _RATE_ONE)) // lot * lot
+            asked[i] = min(whole, max(part, lot))
+            sliced[i] = asked[i] < whole
     return asked, sliced
 
 
@@ -283,21 +294,98 @@ def limit_at_bankruptcy(state: State, market: int, size: int, bankruptcy_value: 
     return (ticks + (1 if rest and is_long else 0)) * tick
 
 
+_TOO_LARGE = -2
+"""Stands for a limit whose terms leave 62 bits; Python works it out."""
+
+
+def _ticks(state: State) -> Array:
+    return np.array([market.tick for market in state.markets], np.int64)
+
+
+@kernel
+def _limits(s: Arrays, markets: Array, sizes: Array, values: Array, ticks: Array, limit: Array) -> None:
+    """Fill :func:`limit_at_bankruptcy` of each order, or _TOO_LARGE."""
+    for i in range(len(markets)):
+        m, tick = s.markets[markets[i]], ticks[markets[i]]
+        is_long, quantity = sizes[i] > 0, abs(sizes[i])
+        inverse = m.inverse != 0
+        worth = values[i] if is_long != inverse else -values[i]
+        if worth <= 0:
+            if inverse:
+                limit[i] = BOUND if is_long else NO_LIMIT
+            else:
+                limit[i] = NO_LIMIT if is_long else 0
+            continue
+        per_price = product(quantity, m.price_num)
+        below = product(worth, tick) if inverse else OVERFLOW
+        if not inverse and per_price != OVERFLOW:
+            below = product(per_price, tick)
+        if per_price == OVERFLOW or below == OVERFLOW:
+            limit[i] = _TOO_LARGE
+            continue
+        rounding = CEIL if is_long else FLOOR
+        if inverse:
+            count = muldiv(quantity, m.price_num, below, rounding)
+        else:
+            count = muldiv(worth, m.price_den, below, rounding)
+        reached = OVERFLOW if count == OVERFLOW else product(count, tick)
+        limit[i] = _TOO_LARGE if reached == OVERFLOW else reached
+
+
 def surplus_over_bankruptcy(batch: ForcedBatch, fills: BookFills) -> Array:
     """Return what each fill is better for the pool than its bankruptcy price, in atoms, never negative."""
-    surplus = np.zeros(len(batch.pool), np.int64)
-    for i in np.flatnonzero(fills.filled):
-        part = int(
-            muldiv_floor(abs(int(batch.bankruptcy_value[i])), int(fills.filled[i]), abs(int(batch.size[i])))
-        )
-        at_bankruptcy = -part if batch.bankruptcy_value[i] >= 0 else part
-        surplus[i] = max(0, at_bankruptcy - int(fills.value[i]))
-    return surplus
+    at_bankruptcy = -parts_of_values(batch.bankruptcy_value, fills.filled, np.abs(batch.size))
+    return np.where(fills.filled > 0, np.maximum(0, at_bankruptcy - fills.value), 0)
 
 
 def fees_of(values: Array, rate: int) -> Array:
     """Return the fees on values, half to even on the magnitude, in atoms."""
-    return np.array([muldiv_half_even(abs(int(v)), rate, _RATE_ONE) for v in values], np.int64)
+    fees = np.zeros(len(values), np.int64)
+    _fees(values, rate, fees)
+    return fees
+
+
+@kernel
+def _fees(values: Array, rate: int, fees: Array) -> None:
+    for i in range(len(values)):
+        fees[i] = muldiv(abs(values[i]), rate, _RATE_ONE, HALF_EVEN)
+
+
+def is_below_share(equity: Array, maintenance: Array, num: int, den: int, counts_equal: bool) -> Array:
+    """Tell per pool whether its equity is below ``num/den`` of maintenance, or equal where that counts."""
+    below = np.zeros(len(equity), bool)
+    _below_share(equity, maintenance, num, den, counts_equal, below)
+    return below
+
+
+@kernel
+def _below_share(
+    equity: Array, maintenance: Array, num: int, den: int, counts_equal: bool, below: Array
+) -> None:
+    for i in range(len(equity)):
+        # The magnitudes are 128-bit products; maintenance and the share are not negative.
+        high, low = multiply(abs(equity[i]), den)
+        other_high, other_low = multiply(maintenance[i], num)
+        is_equal = high == other_high and low == other_low
+        is_less = high < other_high or (high == other_high and low < other_low)
+        if equity[i] < 0:
+            is_equal = is_equal and high == 0 and low == 0
+            is_less = not is_equal
+        below[i] = is_less or (is_equal and counts_equal)
+
+
+def parts_of_values(values: Array, quantities: Array, wholes: Array) -> Array:
+    """Return :func:`part_of_value` row by row."""
+    parts = np.zeros(len(values), np.int64)
+    _parts(values, quantities, wholes, parts)
+    return parts
+
+
+@kernel
+def _parts(values: Array, quantities: Array, wholes: Array, parts: Array) -> None:
+    for i in range(len(values)):
+        part = muldiv(abs(values[i]), quantities[i], wholes[i], FLOOR)
+        parts[i] = part if values[i] >= 0 else -part
 
 
 def part_of_value(value: int, quantity: int, whole: int) -> int:

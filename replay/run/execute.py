@@ -21,6 +21,7 @@ from replay.loop.state import (
     POOLS,
     POSITIONS,
     RECHECKS,
+    RENEWED,
     SPOT_ROWS,
     STEPS,
     UNMARKED,
@@ -44,6 +45,7 @@ _COUNTERS = {
     "fills clipped after divergence": CLIPPED,
     "fills dropped after divergence": DROPPED,
     "margin re-checks": RECHECKS,
+    "bands renewed alone": RENEWED,
     "spot rows set apart": SPOT_ROWS,
     "anchors skipped for want of a mark": UNMARKED,
 }
