@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from replay.kernels import i64, kernel
 from replay.loop.absorbers import AbsorberBook
@@ -18,8 +19,9 @@ from replay.loop.policies.registry import QUEUE, named_policy
 from replay.loop.policies.wiring import taken_by
 from replay.loop.rows import CascadeRows, Sink, append_rows
 from replay.loop.state import Arrays, State
-from replay.loop.waterfall import part_of_value, signed_like
+from replay.loop.waterfall import parts_of_values, signed_like, value_of_sizes
 from replay.rules.plan import Adl
+from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
@@ -158,25 +160,23 @@ class Deleveraging:
         No price is below zero: where a bankruptcy value has the other sign, because the position's share of
         the pool's deficit is larger than its notional, it is closed for nothing and the rest is bad debt.
         """
-        record = self._state.arrays.markets[market]
+        arrays = self._state.arrays
+        record = arrays.markets[market]
         is_positive = is_long != bool(record["inverse"])
         mark = int(record["previous_mark"] if self._rule.price == "previous_mark" else record["mark"])
-        sign = 1 if is_long else -1
-        values = np.zeros(len(pieces), np.int64)
-        given = [0] * len(orders)
-        closed = [0] * len(orders)
-        for i, (index, piece) in enumerate(zip(loser.tolist(), pieces.tolist(), strict=True)):
-            whole = orders[index].value
-            if whole is None:
-                values[i] = value_of(self._state, market, sign * piece, mark, at_mark=True)
-                continue
-            whole = max(whole, 0) if is_positive else min(whole, 0)
-            closed[index] += piece
-            if closed[index] == orders[index].quantity:
-                values[i] = whole - given[index]
-            else:
-                values[i] = part_of_value(whole, piece, orders[index].quantity)
-            given[index] += int(values[i])
+        quantities = pieces if is_long else -pieces
+        values = value_of_sizes(
+            self._state, np.full(len(pieces), market), quantities, np.full(len(pieces), mark)
+        )
+        least, most = (0, BOUND) if is_positive else (-BOUND, 0)
+        # The pieces of a loser stand together, in the order of the losers.
+        ends = np.searchsorted(loser, np.arange(len(orders)), side="right").tolist()
+        start = 0
+        for order, end in zip(orders, ends, strict=True):
+            if order.value is not None and end > start:
+                whole = min(max(order.value, least), most)
+                values[start:end] = _shared(whole, order.quantity, pieces[start:end])
+            start = end
         return values
 
     def _write(
@@ -197,38 +197,41 @@ class Deleveraging:
     ) -> None:
         state = self._state
         info = state.markets[market]
-        rows = [
-            {
-                "ts": ts,
-                "liquidation": orders[index].episode if orders[index].episode >= 0 else None,
-                "loser": int(state.pools[orders[index].pool]["account"]),
-                "winner": int(state.pools[ranking.pool[rank]]["account"]),
-                "market": market,
-                "ledger": info.ledger,
-                "origin": orders[index].origin,
-                "rank": rank + 1,
-                "candidates": ranking.candidates,
-                "score": float(ranking.score[rank]),
-                "lights": int(ranking.lights[rank]),
-                "quantity": int(pieces[i]),
-                "value": int(values[i]),
-                "mark": int(state.arrays.markets[market]["mark"]),
-                "realised": int(realised[i]),
-                "loser_fee": int(loser_fees[i]),
-                "winner_fee": int(winner_fees[i]),
-                "loser_size_before": int(before.loser_size[i]),
-                "loser_size_after": int(after.loser_size[i]),
-                "winner_size_before": int(before.winner_size[i]),
-                "winner_size_after": int(after.winner_size[i]),
-                "loser_equity_before": int(before.loser_equity[i]),
-                "loser_equity_after": int(after.loser_equity[i]),
-                "winner_equity_before": int(before.winner_equity[i]),
-                "winner_equity_after": int(after.winner_equity[i]),
-                "winner_notional_before": int(before.winner_notional[i]),
-            }
-            for i, (index, rank) in enumerate(zip(loser.tolist(), winner.tolist(), strict=True))
-        ]
-        append_rows(self._sink, "adl_fills", rows)
+        count = len(pieces)
+        episodes = np.array([order.episode for order in orders], np.int64)[loser]
+        accounts = state.pools["account"]
+        if count:
+            self._sink.append(
+                "adl_fills",
+                {
+                    "ts": np.full(count, ts),
+                    "liquidation": pa.array(episodes, mask=episodes < 0),
+                    "loser": accounts[np.array([order.pool for order in orders], np.int64)[loser]],
+                    "winner": accounts[ranking.pool[winner]],
+                    "market": np.full(count, market),
+                    "ledger": np.full(count, info.ledger),
+                    "origin": [orders[index].origin for index in loser.tolist()],
+                    "rank": winner + 1,
+                    "candidates": np.full(count, ranking.candidates),
+                    "score": ranking.score[winner],
+                    "lights": ranking.lights[winner],
+                    "quantity": pieces,
+                    "value": values,
+                    "mark": np.full(count, int(state.arrays.markets[market]["mark"])),
+                    "realised": realised,
+                    "loser_fee": loser_fees,
+                    "winner_fee": winner_fees,
+                    "loser_size_before": before.loser_size,
+                    "loser_size_after": after.loser_size,
+                    "winner_size_before": before.winner_size,
+                    "winner_size_after": after.winner_size,
+                    "loser_equity_before": before.loser_equity,
+                    "loser_equity_after": after.loser_equity,
+                    "winner_equity_before": before.winner_equity,
+                    "winner_equity_after": after.winner_equity,
+                    "winner_notional_before": before.winner_notional,
+                },
+            )
         needed = sum(order.quantity for order in orders)
         scope = self._absorber.rule.account if self._absorber is not None else "@book"
         append_rows(
@@ -266,6 +269,14 @@ class Deleveraging:
                 )
                 gained = sum(int(values[i]) for i in own) - worth
                 self._rows.movements(ts, "deleveraged", np.array([market]), np.array([gained]))
+
+
+def _shared(whole: int, quantity: int, pieces: Array) -> Array:
+    """Share a signed value over pieces of its quantity; the piece that closes it takes the rest."""
+    values = parts_of_values(np.full(len(pieces), whole), pieces, np.full(len(pieces), quantity))
+    if int(pieces.sum()) == quantity:
+        values[-1] = whole - int(values[:-1].sum())
+    return values
 
 
 class _Sides:
