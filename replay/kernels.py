@@ -32,6 +32,8 @@ _SOURCES = (
     "exact.py",
     "units.py",
     "tape/schema.py",
+    "tape/populate.py",
+    "tape/prices.py",
     "tape/read.py",
     "sources/_numbers.py",
     "loop/*.py",

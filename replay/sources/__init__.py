@@ -19,6 +19,7 @@ _MODULES = {
     "demo-crash": "replay.sources.demo_crash",
     "hyperliquid": "replay.sources.hyperliquid",
     "scenario": "replay.sources.scenario",
+    "tardis": "replay.sources.tardis",
 }
 
 SOURCE_NAMES = tuple(_MODULES)

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import os
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -36,7 +37,7 @@ _MAGIC = (
     (b"\x02\x21\x4c\x18", "legacy lz4"),
     (b"PAR1", "Parquet"),
 )
-_SUPPORTED = ("lz4", "gzip")
+_SUPPORTED = ("lz4", "gzip", "zstd", "zip")
 _CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r")
 """Bytes that text does not have."""
 
@@ -168,20 +169,52 @@ class Lines:
                 raise SourceError(
                     "is neither text nor a compression that is known",
                     file=self.path,
-                    mend="plain text, lz4 frames and gzip are read; their content tells them, not their name",
+                    mend="plain text, lz4, gzip, zstd and zip are read; their content tells them, not their name",
                 )
             return stream
         if form not in _SUPPORTED:
             raise SourceError(
                 f"is a {form} file, which is not read yet",
                 file=self.path,
-                mend="unpack it first; plain text, lz4 frames and gzip are read",
+                mend="unpack it first; plain text, lz4, gzip, zstd and zip are read",
             )
         if form == "gzip":
             return io.BufferedReader(self._exit.enter_context(gzip.GzipFile(fileobj=stream)), _CHUNK)
+        if form == "zstd":
+            import pyarrow as pa
+
+            raw = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd")
+            return io.BufferedReader(self._exit.enter_context(raw), _CHUNK)
+        if form == "zip":
+            return self._member(stream)
         import lz4.frame
 
         return io.BufferedReader(self._exit.enter_context(lz4.frame.LZ4FrameFile(stream)), _CHUNK)
+
+    def _member(self, stream: io.BufferedReader[Any]) -> io.BufferedReader[Any]:
+        """Open the one file of a zip archive; its directory stands at the end, so it is read twice."""
+        try:
+            archive = self._exit.enter_context(zipfile.ZipFile(self.path))
+            members = [item for item in archive.infolist() if not item.is_dir()]
+            if len(members) != 1:
+                raise SourceError(
+                    f"holds {len(members)} files, one is read",
+                    file=self.path,
+                    mend="unpack it into a folder and name that",
+                )
+            opened = self._exit.enter_context(archive.open(members[0]))
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as failure:
+            raise SourceError(
+                f"its compressed data is damaged: {failure}", file=self.path, mend="fetch the file again"
+            ) from failure
+        while stream.read(_CHUNK):  # what is hashed is the archive as it stands
+            pass
+        return io.BufferedReader(opened, _CHUNK)  # type: ignore[type-var]
+
+    @property
+    def stream(self) -> io.BufferedReader[Any]:
+        """The decompressed bytes, for a reader of its own."""
+        return self._stream
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         readline = self._stream.readline
@@ -204,7 +237,7 @@ class Lines:
         """Read from the decompressed stream; a damaged or cut one is an error of this file."""
         try:
             data: bytes = read(size)
-        except (EOFError, zlib.error, RuntimeError, OSError) as failure:
+        except (EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, OSError) as failure:
             cut = isinstance(failure, EOFError)
             raise SourceError(
                 "its compressed data is cut short" if cut else f"its compressed data is damaged: {failure}",

@@ -237,6 +237,18 @@ FILLS = Table(
         Column("mode", pa.int8(), "0 cross or unknown, 1 isolated"),
     ),
 )
+TRADES = Table(
+    "trades",
+    "match, without the names of who traded",
+    (
+        *_head(),
+        _MARKET,
+        Column("price", pa.int64(), "execution price", Unit.PRICE),
+        Column("qty", pa.int64(), "quantity, above 0", Unit.QTY),
+        Column("taker_side", pa.int8(), "1 the taker bought, -1 sold, 0 unknown"),
+        Column("trade_id", pa.int64(), "the venue's number, where it is one", nullable=True),
+    ),
+)
 LIQUIDATIONS = Table(
     "liquidations",
     "market leg of a recorded liquidation (or one forced fill, where the source has no report)",
@@ -303,13 +315,22 @@ TABLES: dict[str, Table] = {
         FUNDING,
         PRICES,
         FILLS,
+        TRADES,
         LIQUIDATIONS,
         DEPTH,
     )
 }
 EVENT_TABLES = tuple(table.name for table in TABLES.values() if table.event)
 
-RANK = {"transfers": 10, "funding": 20, "prices": 30, "depth": 40, "liquidations": 45, "fills": 50}
+RANK = {
+    "transfers": 10,
+    "funding": 20,
+    "prices": 30,
+    "depth": 40,
+    "liquidations": 45,
+    "fills": 50,
+    "trades": 60,
+}
 """Order of tables within one moment. Sources with blocks give all rows of a block one moment, so that
 block and index order is ``(ts, seq)``; the mutual order of fills and prices of a block is an assumption."""
 

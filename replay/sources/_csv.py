@@ -1,0 +1,98 @@
+"""Comma-separated files in columns of text, in order of the file and in bounded memory."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+
+from replay.errors import SourceError
+from replay.sources._read import Lines
+from replay.sources._rejects import Rejects
+
+_BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Rows of one file, in its order.
+
+    Attributes:
+        file: The file.
+        line: Line of the first row, from 1.
+        columns: Strings by name of the column.
+        rows: How many rows there are.
+    """
+
+    file: Path
+    line: int
+    columns: dict[str, pa.StringArray]
+    rows: int
+
+    def text(self, row: int) -> str:
+        """Return a row as it would stand in the file."""
+        return ",".join(str(column[row].as_py() or "") for column in self.columns.values())
+
+
+def read_texts(
+    lines: Lines, rejects: Rejects, *, names: Sequence[str], has_header: bool, wanted: Sequence[str]
+) -> Iterator[Texts]:
+    """Read the wanted columns of a file as text; a missing value is an empty string.
+
+    Args:
+        lines: The open file.
+        rejects: Where rows go that have too few or too many columns.
+        names: Names of all its columns, in its order.
+        has_header: Whether its first line names them.
+        wanted: Columns to read.
+
+    Raises:
+        SourceError: The file is damaged, is not UTF-8, or a row has other columns than the header.
+    """
+    parse = csv.ParseOptions(invalid_row_handler=lambda row: _set_aside(row, lines.path, rejects))
+    line = 2 if has_header else 1
+    try:
+        reader = csv.open_csv(
+            lines.stream,
+            read_options=csv.ReadOptions(
+                use_threads=False,
+                block_size=_BLOCK_BYTES,
+                column_names=list(names),
+                skip_rows=int(has_header),
+            ),
+            parse_options=parse,
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=list(wanted),
+                strings_can_be_null=False,
+            ),
+        )
+        for batch in reader:
+            columns = dict(zip(wanted, batch.columns, strict=True))
+            yield Texts(lines.path, line, columns, batch.num_rows)
+            line += batch.num_rows
+    except (pa.ArrowException, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, OSError) as failure:
+        if isinstance(failure, SourceError):
+            raise
+        raise SourceError(
+            f"cannot be read as comma-separated text: {str(failure).splitlines()[0]}",
+            file=lines.path,
+            row=line,
+            mend="fetch the file again",
+        ) from failure
+
+
+def _set_aside(row: Any, file: Path, rejects: Rejects) -> str:
+    rejects.add(
+        f"has {row.actual_columns} columns, {row.expected_columns} are named",
+        file=file,
+        line=int(row.number or 0),
+        text=row.text,
+    )
+    return "skip"
