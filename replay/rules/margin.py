@@ -33,6 +33,10 @@ class FlatMargin(_Margin):
     rate: Rate = Field(description='maintenance as a share of notional, such as "0.01"')
 
 
+ANY_CURRENCY = "*"
+"""Stands in a table for every settle currency that no other table names."""
+
+
 class MarginTable(Section):
     """``[[margin.tables]]``: the tiers of some markets, or of all that no other table names."""
 
@@ -40,7 +44,7 @@ class MarginTable(Section):
         default=None, description='the markets it is for, such as ["BTC"]; left out: all others'
     )
     currencies: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
-        description='the settle currencies its notional may be in, such as ["USDC"]'
+        description='the settle currencies its notional may be in, such as ["USDC"]; ["*"]: all others'
     )
     tiers: Annotated[tuple[Tier, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
         description="a [[margin.tables.tiers]] table for each tier, the first from 0"
@@ -110,11 +114,15 @@ class BracketMargin(_Margin):
         return tables
 
     def table_of(self, market: str, currency: str) -> int | None:
-        """Return the index of a market's table: the one that names it, else the one for all others."""
+        """Return the index of a market's table: the one that names it, else the one for all others.
+
+        Of each kind one that names the currency goes before one for all others (:data:`ANY_CURRENCY`).
+        """
         for name in (market, None):
-            for index, table in enumerate(self.tables):
-                if table.fits(name, currency):
-                    return index
+            for settle in (currency, ANY_CURRENCY):
+                for index, table in enumerate(self.tables):
+                    if table.fits(name, settle):
+                        return index
         return None
 
 

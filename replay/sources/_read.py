@@ -169,7 +169,7 @@ class Lines:
                 raise SourceError(
                     "is neither text nor a compression that is known",
                     file=self.path,
-                    mend="plain text, lz4, gzip, zstd and zip are read; their content tells them, not their name",
+                    mend="text, lz4, gzip, zstd and zip are read; their content tells them, not their name",
                 )
             return stream
         if form not in _SUPPORTED:

@@ -537,7 +537,8 @@ def _make_prices(
             "than 60 s, without those 3 % from the median where three or more are fresh."
         )
         assumed.append(
-            f"Mark of {with_index} markets: index plus the basis of its own trades, smoothed over 30 s. "
+            f"Mark of {with_index} markets: the median of index, last trade, and index plus basis "
+            "smoothed over 30 s. "
             "The venue's published mark is not on the tape."
         )
     if without:

@@ -146,10 +146,11 @@ def _index(prices: Array, stale: int, percent: int, result: Array, counts: Array
 
 
 def mark_of(index: Array, last: LastBySecond, first: int) -> Array:
-    """Return index plus the smoothed basis of the market's own trades, second by second, in 1e-8.
+    """Return the median of index, index plus smoothed basis, and last trade, second by second, in 1e-8.
 
     The basis is the last trade less the index; its mean moves by ``1 / BASIS_SECONDS`` of the difference a
-    second. Without an index the mark is the last trade.
+    second. Without an index the mark is the last trade. Source: the form in which Binance describes its mark
+    price, with the index for the price that adds funding to it.
     """
     own = last.over(first, len(index))
     marks = np.zeros(len(index), np.int64)
@@ -170,7 +171,9 @@ def _mark(index: Array, own: Array, weight: float, marks: Array) -> None:
             apart = float(traded - index[second])
             basis = basis + weight * (apart - basis) if known else apart
             known = True
-        marks[second] = max(index[second] + np.int64(np.round(basis)), 1)
+        smooth = index[second] + np.int64(np.round(basis))
+        low, high = min(index[second], traded), max(index[second], traded)
+        marks[second] = index[second] if traded == 0 else max(low, min(smooth, high))
 
 
 def price_rows(

@@ -1,0 +1,527 @@
+"""``replay populate``: accounts for an anonymous day, by a documented, seeded model (docs/anonymous-days.md).
+
+Every trade of the tape becomes fills between modelled accounts, at its price and of its whole quantity, save
+the share of taker flow that is withheld as forced. Accounts are drawn per market: most are small, a few are
+large, some are market makers; each has a leverage at which it stops adding. They open the day with positions
+that sum to zero. Who takes a trade is drawn: either somebody who adds, by size of account, or somebody who
+closes, among the holders of the other side, so that open interest stays near its target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from replay.errors import TapeError
+from replay.exact import Conversion, contract_value, conversion
+from replay.kernels import kernel
+from replay.progress import OnProgress
+from replay.tape.read import Market, Tape
+from replay.tape.schema import SCALE_OF, TABLES, FillKind, Grade, Payoff, Role
+from replay.tape.write import TapeWriter
+from replay.units import NS_PER_MINUTE
+
+Array = npt.NDArray[Any]
+
+_BATCH = 131_072
+FUNDS = ("@fund:insurance", "@vault:liquidator")
+_COPIED = ("prices", "funding", "depth", "liquidations", "transfers")
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """What the model assumes; all of it is written to the tape's assumptions.
+
+    Attributes:
+        seed: Everything random follows from it.
+        accounts: Accounts a market, market makers among them.
+        makers: Market makers a market; they rest behind most trades and are never short of margin.
+        tail: Exponent of the Pareto law of account sizes; smaller is heavier.
+        open_interest: Open interest at the start, and its target, as a share of the day's volume.
+        leverage: Median of the leverage at which an account stops adding.
+        leverage_spread: Standard deviation of its logarithm.
+        most_leverage: Largest leverage.
+        fund: Opening cash of the insurance fund, and likewise of the vault, as a share of the value of open
+            interest, per ledger. Which of the two acts is said by the rules of a run.
+        forced_share: Share of taker flow withheld as forced in minutes of stress, on the side of the move.
+        stress_percent: Move of the price within a minute, in percent, from which it counts as stress.
+    """
+
+    seed: int = 7
+    accounts: int = 2_000
+    makers: int = 20
+    tail: float = 1.2
+    open_interest: float = 0.1
+    leverage: float = 6.0
+    leverage_spread: float = 0.7
+    most_leverage: float = 20.0
+    fund: float = 0.02
+    forced_share: float = 0.2
+    stress_percent: float = 1.0
+
+
+def populate(
+    tape: Tape, out: Path, model: Population, *, force: bool = False, on_progress: OnProgress | None = None
+) -> dict[str, Any]:
+    """Write a tape with accounts in the place of anonymous trades; return its manifest.
+
+    Raises:
+        TapeError: The tape has no trades, has fills already, or ``out`` exists.
+    """
+    if tape.rows("trades") == 0 or tape.rows("fills"):
+        raise TapeError(
+            "holds fills of accounts already" if tape.rows("fills") else "holds no trades",
+            file=tape.path,
+            mend="populate a tape of anonymous trades, as `replay import tardis` makes",
+        )
+    rng = np.random.Generator(np.random.PCG64(model.seed))
+    days = _days(tape)
+    markets = [market for market in tape.markets if market.payoff != Payoff.SPOT and market.id in days]
+    with TapeWriter(out, venue=tape.venue, importer="populate", force=force) as writer:
+        for market in tape.markets:
+            writer.market(
+                market.name,
+                settle=tape.ledgers[market.ledger][1],
+                dex=market.dex,
+                payoff=market.payoff,
+                multiplier=market.multiplier,
+                tick=(market.tick, market.price_scale),
+                lot=(market.lot, market.qty_scale),
+            )
+        crowd = _Crowd(tape, markets, days, model, rng)
+        for number in range(len(crowd.market)):
+            market_name = tape.markets[int(crowd.market[number])].name
+            writer.account(f"{market_name}/{'maker' if crowd.is_maker[number] else 'account'}-{number}")
+        writer.append("accounts", crowd.accounts())
+        writer.append("accounts", _funds(writer, crowd.interest_value(), model.fund))
+        writer.append("positions", crowd.positions())
+        counts = {"trades": 0, "fills": 0, "withheld quantity": 0, "quantity of fills": 0}
+        residual = np.zeros(len(tape.markets))
+        total = max(1, tape.rows("trades"))
+        done = 0
+        for rows in _trades(tape):
+            fills = crowd.fills(rows, counts)
+            writer.append("fills", fills)
+            done += len(rows["ts"])
+            counts["trades"] += len(rows["ts"])
+            counts["fills"] += len(fills["ts"])
+            residual = np.maximum(residual, crowd.off_target())
+            if on_progress is not None:
+                on_progress(0.7 * done / total, f"{done:,} trades")
+        for table in _COPIED:
+            _copy(tape, writer, table)
+        manifest = writer.finish(
+            sources=[{"name": tape.path.name, "bytes": 0, "sha256": tape.manifest["sha256"]}],
+            lacks=tape.manifest["lacks"],
+            assumptions=[*tape.manifest["assumptions"], *_sentences(model, residual)],
+            counts=counts,
+            accounts_start="known",
+        )
+    if on_progress is not None:
+        on_progress(1.0, "done")
+    return manifest
+
+
+def _sentences(model: Population, residual: Array) -> list[str]:
+    parts = ", ".join(f"{key} {value}" for key, value in asdict(model).items())
+    return [
+        f"Accounts are modelled, not recorded (population: {parts}); every number about them is an estimate.",
+        f"Open interest of the model strayed at most {100 * float(residual.max(initial=0)):.0f} % from its "
+        "target; the recorded open interest is not on the tape.",
+        f"Of taker flow in minutes that move {model.stress_percent} % or more, {model.forced_share:.0%} on the "
+        "side of the move is withheld as forced (forced_share).",
+    ]
+
+
+def _funds(writer: TapeWriter, values: dict[int, int], share: float) -> dict[str, Any]:
+    """Return the opening cash of fund and vault of each ledger."""
+    rows = [
+        (writer.account(name), ledger, int(value * share))
+        for name in FUNDS
+        for ledger, value in sorted(values.items())
+    ]
+    return {
+        "account": np.array([row[0] for row in rows], np.int32),
+        "ledger": np.array([row[1] for row in rows], np.int16),
+        "market": pa.nulls(len(rows), pa.int32()),
+        "cash": np.array([row[2] for row in rows], np.int64),
+        "grade": np.full(len(rows), int(Grade.ASSUMED), np.int8),
+    }
+
+
+def _days(tape: Tape) -> dict[int, tuple[int, int]]:
+    """Return first price and volume of each market's trades."""
+    found = tape.select(
+        "SELECT market, arg_min(price, (ts, seq)), sum(qty)::BIGINT FROM trades GROUP BY market"
+    )
+    return {market: (price, volume) for market, price, volume in found}
+
+
+def _trades(tape: Tape) -> Iterator[dict[str, Array]]:
+    """Yield the trades in order of time."""
+    with tape.connection() as connection:
+        reader = connection.sql(
+            "SELECT ts, market, price, qty, taker_side FROM trades ORDER BY ts, seq"
+        ).to_arrow_reader(_BATCH)
+        for batch in reader:
+            yield {name: batch.column(name).to_numpy() for name in batch.schema.names}
+
+
+def _copy(tape: Tape, writer: TapeWriter, table: str) -> None:
+    if tape.rows(table) == 0:
+        return
+    columns = [column for column in TABLES[table].columns if column.name != "seq"]
+    with tape.connection() as connection:
+        reader = connection.sql(f"SELECT * EXCLUDE (seq) FROM {table} ORDER BY ts, seq").to_arrow_reader(
+            _BATCH
+        )
+        for batch in reader:
+            rows: dict[str, Any] = {column.name: batch.column(column.name) for column in columns}
+            for column in columns:
+                if column.unit in SCALE_OF:
+                    scales = np.array(
+                        [getattr(market, SCALE_OF[column.unit]) for market in tape.markets], np.int8
+                    )
+                    ids = batch.column("market").fill_null(0).to_numpy(zero_copy_only=False)
+                    rows[f"{column.name}_digits"] = pa.array(scales[ids])
+            writer.append(table, rows)
+
+
+class _Crowd:
+    """The modelled accounts of all markets, and their positions as the day goes on."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        markets: list[Market],
+        days: dict[int, tuple[int, int]],
+        model: Population,
+        rng: np.random.Generator,
+    ) -> None:
+        self._tape = tape
+        self._model = model
+        self._rng = rng
+        count = model.accounts
+        self.market = np.repeat([market.id for market in markets], count).astype(np.int32)
+        self.is_maker = np.tile(np.arange(count) < model.makers, len(markets))
+        self.first = np.full(len(tape.markets), -1, np.int64)  # first account of each market
+        for number, market in enumerate(markets):
+            self.first[market.id] = number * count
+        self.size = np.zeros(len(self.market), np.int64)
+        self.cap = np.zeros(len(self.market), np.int64)  # largest size either way
+        self.cash = np.zeros(len(self.market), np.int64)
+        self.weight = np.zeros(len(self.market))  # cumulative within a market
+        self.target = np.zeros(len(tape.markets), np.int64)
+        self.price = np.zeros(len(tape.markets), np.int64)
+        self._convert: dict[int, Conversion] = {}
+        for market in markets:
+            self._make(market, *days[market.id])
+        self.open = np.zeros(len(tape.markets), np.int64)
+        np.add.at(self.open, self.market, np.maximum(self.size, 0))
+        self._opening = self.size.copy()
+        # Holders of each side, for draws: (market, side) -> accounts, with the place of each.
+        self.holders = np.full((len(tape.markets), 2, count), -1, np.int32)
+        self.held = np.zeros((len(tape.markets), 2), np.int64)
+        self.place = np.full(len(self.market), -1, np.int64)
+        _list_holders(self.size, self.market, self.holders, self.held, self.place)
+        self._minute = np.zeros((len(tape.markets), 3), np.int64)  # minute, its first price, unused
+
+    def _make(self, market: Market, price: int, volume: int) -> None:
+        """Draw the accounts of a market: caps by Pareto's law, leverage, cash, opening positions."""
+        model, rng, count = self._model, self._rng, self._model.accounts
+        first = int(self.first[market.id])
+        mine = slice(first, first + count)
+        target = max(int(volume * model.open_interest), 2 * count * market.lot)
+        weight = rng.pareto(model.tail, count) + 1
+        weight[: model.makers] = np.quantile(weight, 0.99)
+        cap = np.maximum(weight / weight.sum() * target * 4, market.lot).astype(np.int64)
+        cap[: model.makers] = max(target, market.lot)
+        leverage = model.leverage * np.exp(rng.normal(0, model.leverage_spread, count))
+        leverage = np.clip(leverage, 1.0, model.most_leverage)
+        leverage[: model.makers] = 1.0
+        # Half of the accounts begin long, half short, each with a share of its cap; each side sums to target.
+        share = rng.uniform(0.2, 1.0, count)
+        side = np.where(rng.random(count) < 0.5, 1, -1)
+        size = (cap * share).astype(np.int64) * side
+        size[: model.makers] = 0
+        for sign in (1, -1):
+            held = np.flatnonzero(np.sign(size) == sign)
+            total = int(np.abs(size[held]).sum())
+            if total:
+                size[held] = sign * np.minimum(
+                    (np.abs(size[held]) * (target / total)).astype(np.int64) // market.lot * market.lot,
+                    cap[held],
+                )
+        size[0] = -int(size.sum())  # a market maker holds what rounding leaves
+        convert = conversion(
+            market.payoff, market.multiplier, market.price_scale, market.qty_scale, market=market.name
+        )
+        self._convert[market.id] = convert
+        value = [
+            int(contract_value(int(q), price, convert.num, convert.den, convert.inverse))
+            for q in cap.tolist()
+        ]
+        self.cash[mine] = np.maximum(np.array(value) / leverage, 1.0).astype(np.int64)
+        self.cap[mine], self.size[mine] = cap, size
+        active = np.where(np.arange(count) < model.makers, 0.0, weight)
+        self.weight[mine] = np.cumsum(active) / active.sum()
+        self.target[market.id], self.price[market.id] = target, price
+
+    def interest_value(self) -> dict[int, int]:
+        """Return the value in atoms of the target open interest at the first prices, per ledger."""
+        values: dict[int, int] = {}
+        for market, convert in self._convert.items():
+            quantity, price = int(self.target[market]), int(self.price[market])
+            value = int(contract_value(quantity, price, convert.num, convert.den, convert.inverse))
+            ledger = self._tape.markets[market].ledger
+            values[ledger] = values.get(ledger, 0) + value
+        return values
+
+    def accounts(self) -> dict[str, Any]:
+        """Return the opening cash of all accounts."""
+        ledgers = np.array([market.ledger for market in self._tape.markets], np.int16)
+        return {
+            "account": np.arange(len(self.market), dtype=np.int32),
+            "ledger": ledgers[self.market],
+            "market": pa.nulls(len(self.market), pa.int32()),
+            "cash": self.cash,
+            "grade": np.full(len(self.market), int(Grade.ASSUMED), np.int8),
+        }
+
+    def positions(self) -> dict[str, Any]:
+        """Return the opening positions, entered at the first price of the day."""
+        held = np.flatnonzero(self._opening)
+        markets = self.market[held]
+        scales = np.array([[m.qty_scale, m.price_scale] for m in self._tape.markets], np.int8)
+        return {
+            "account": held.astype(np.int32),
+            "market": markets,
+            "mode": np.zeros(len(held), np.int8),
+            "size": self._opening[held],
+            "size_digits": scales[markets, 0],
+            "entry_price": self.price[markets],
+            "entry_price_digits": scales[markets, 1],
+        }
+
+    def fills(self, rows: dict[str, Array], counts: dict[str, int]) -> dict[str, Any]:
+        """Return the fills of a batch of trades, two rows a piece."""
+        trades = len(rows["ts"])
+        draws = self._rng.random((trades, 4))
+        room = 8 * trades + 16
+        trade, taker, maker = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.int32)
+        qty = np.empty(room, np.int64)
+        sums = np.zeros(2, np.int64)
+        pieces = _match(
+            rows["ts"],
+            rows["market"],
+            rows["price"],
+            rows["qty"],
+            rows["taker_side"],
+            draws,
+            self.first,
+            self._model.accounts,
+            self._model.makers,
+            self.weight,
+            self.size,
+            self.cap,
+            self.open,
+            self.target,
+            self.holders,
+            self.held,
+            self.place,
+            self._minute,
+            self._model.forced_share,
+            self._model.stress_percent,
+            trade,
+            taker,
+            maker,
+            qty,
+            sums,
+        )
+        counts["withheld quantity"] += int(sums[0])
+        counts["quantity of fills"] += int(sums[1])
+        trade, signed = trade[:pieces], qty[:pieces]
+        market = rows["market"][trade]
+        scales = np.array([[m.qty_scale, m.price_scale] for m in self._tape.markets], np.int8)
+        number = np.arange(pieces) + self._pieces
+        self._pieces += pieces
+        ledgers = np.array([m.ledger for m in self._tape.markets], np.int16)
+
+        def twice(values: Array) -> Array:
+            return np.repeat(values, 2)
+
+        return {
+            "ts": twice(rows["ts"][trade]),
+            "match": twice(number),
+            "market": twice(market),
+            "account": np.stack((taker[:pieces], maker[:pieces]), axis=1).ravel(),
+            "qty": np.stack((signed, -signed), axis=1).ravel(),
+            "qty_digits": twice(scales[market, 0]),
+            "price": twice(rows["price"][trade]),
+            "price_digits": twice(scales[market, 1]),
+            "fee": np.zeros(2 * pieces, np.int64),
+            "fee_ledger": twice(ledgers[market]),
+            "role": np.tile(np.array([int(Role.TAKER), int(Role.MAKER)], np.int8), pieces),
+            "kind": np.full(2 * pieces, int(FillKind.TRADE), np.int8),
+            "paired": np.ones(2 * pieces, np.int8),
+            "mode": np.zeros(2 * pieces, np.int8),
+        }
+
+    _pieces = 0
+
+    def off_target(self) -> Array:
+        """Return by how much open interest is off its target, as a share of it, per market."""
+        return np.abs(self.open - self.target) / np.maximum(self.target, 1)
+
+
+@kernel
+def _list_holders(size: Array, market: Array, holders: Array, held: Array, place: Array) -> None:
+    for account in range(len(size)):
+        _note(account, size[account], market[account], holders, held, place)
+
+
+@kernel
+def _note(account: int, size: int, market: int, holders: Array, held: Array, place: Array) -> None:
+    """List an account among the holders of its side."""
+    if size != 0:
+        side = 0 if size > 0 else 1
+        holders[market, side, held[market, side]] = account
+        place[account] = held[market, side]
+        held[market, side] += 1
+
+
+@kernel
+def _forget(account: int, size: int, market: int, holders: Array, held: Array, place: Array) -> None:
+    """Take an account off the list of the side it held."""
+    if size != 0:
+        side = 0 if size > 0 else 1
+        last = holders[market, side, held[market, side] - 1]
+        holders[market, side, place[account]] = last
+        place[last] = place[account]
+        held[market, side] -= 1
+
+
+@kernel
+def _move(
+    account: int,
+    change: int,
+    market: int,
+    size: Array,
+    opened: Array,
+    holders: Array,
+    held: Array,
+    place: Array,
+) -> None:
+    """Change the size of an account, with open interest and the lists of holders."""
+    before = size[account]
+    after = before + change
+    opened[market] += max(after, 0) - max(before, 0)
+    if (before > 0) != (after > 0) or (before < 0) != (after < 0):
+        _forget(account, before, market, holders, held, place)
+        _note(account, after, market, holders, held, place)
+    size[account] = after
+
+
+@kernel
+def _drawn(weight: Array, first: int, count: int, draw: float) -> int:
+    """Return the account at which the cumulative weights of a market pass a draw."""
+    low, high = first, first + count - 1
+    while low < high:
+        middle = (low + high) // 2
+        if weight[middle] <= draw:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def _match(
+    ts: Array,
+    market: Array,
+    price: Array,
+    qty: Array,
+    taker_side: Array,
+    draws: Array,
+    first: Array,
+    count: int,
+    makers: int,
+    weight: Array,
+    size: Array,
+    cap: Array,
+    opened: Array,
+    target: Array,
+    holders: Array,
+    held: Array,
+    place: Array,
+    minute: Array,
+    forced_share: float,
+    stress_percent: float,
+    trade: Array,
+    taker: Array,
+    maker: Array,
+    quantity: Array,
+    sums: Array,
+) -> int:
+    """Turn trades into pieces between accounts; return how many there are."""
+    pieces = 0
+    for i in range(len(ts)):
+        m = market[i]
+        buys = taker_side[i] > 0 or (taker_side[i] == 0 and draws[i, 0] < 0.5)
+        sign = 1 if buys else -1
+        now = ts[i] // NS_PER_MINUTE
+        if minute[m, 0] != now:
+            minute[m, 0] = now
+            minute[m, 1] = price[i]
+        move = 100.0 * (price[i] - minute[m, 1]) / minute[m, 1]
+        if move * sign >= stress_percent and draws[i, 3] < forced_share:
+            sums[0] += qty[i]
+            continue
+        left = qty[i]
+        base = first[m]
+        closing_side = 1 if buys else 0  # a buyer may close a short
+        # More is closed the further open interest is above its target.
+        closes = draws[i, 1] < 0.5 * opened[m] / max(target[m], 1)
+        for attempt in range(3):
+            if left == 0:
+                break
+            if closes and held[m, closing_side] > 0:
+                chance = draws[i, 2] * (attempt + 1) % 1.0
+                account = holders[m, closing_side, int(chance * held[m, closing_side])]
+                piece = min(left, abs(size[account]))
+            else:
+                account = _drawn(weight, base, count, draws[i, 2] * (attempt + 1) % 1.0)
+                piece = min(left, max(cap[account] - sign * size[account], 0))
+            other = base + int(draws[i, 0] * 7919 * (attempt + 1) % 1.0 * makers)
+            # The maker is a market maker while it has room, else somebody who closes or adds on the other side.
+            if abs(size[other] - sign * piece) > cap[other]:
+                side = 0 if buys else 1
+                if held[m, side] > 0:
+                    other = holders[m, side, int(draws[i, 1] * held[m, side])]
+                    piece = min(piece, abs(size[other])) if abs(size[other]) > 0 else piece
+            if piece <= 0 or account == other:
+                continue
+            _move(account, sign * piece, m, size, opened, holders, held, place)
+            _move(other, -sign * piece, m, size, opened, holders, held, place)
+            trade[pieces], taker[pieces], maker[pieces] = i, account, other
+            quantity[pieces] = sign * piece
+            pieces += 1
+            left -= piece
+            sums[1] += piece
+        if left > 0:
+            # What nobody had room for goes between two market makers: volume is kept exactly.
+            account = base + int(draws[i, 2] * makers)
+            other = base + (account - base + 1) % makers
+            _move(account, sign * left, m, size, opened, holders, held, place)
+            _move(other, -sign * left, m, size, opened, holders, held, place)
+            trade[pieces], taker[pieces], maker[pieces] = i, account, other
+            quantity[pieces] = sign * left
+            pieces += 1
+            sums[1] += left
+    return pieces
