@@ -25,6 +25,7 @@ BROKEN_PIPE = 141
 
 _COMMANDS = {
     "import": ("replay.cli.importing:import_", "Turn public files into a tape."),
+    "band": ("replay.cli.band:band", "Replay an anonymous day under many seeds."),
     "populate": ("replay.cli.populate:populate_", "Give a tape of anonymous trades modelled accounts."),
     "check": ("replay.cli.check:check", "Look for gaps, breaks and damage in a tape."),
     "rules": ("replay.cli.rules:rules", "List, show and check the rules of exchanges."),

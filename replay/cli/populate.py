@@ -14,7 +14,7 @@ import click
 )
 @click.option("--seed", default=7, help="Everything random follows from it.")
 @click.option("--accounts", default=2_000, type=click.IntRange(min=50), help="Accounts a market.")
-@click.option("--leverage", default=6.0, type=click.FloatRange(1, 100), help="Median leverage of accounts.")
+@click.option("--leverage", default=5.0, type=click.FloatRange(1, 100), help="Median leverage of accounts.")
 @click.option(
     "--open-interest",
     default=0.1,

@@ -58,6 +58,8 @@ class Depth:
         self._by_market: dict[int, Array] = {}
         self._shown = Shown(*(np.zeros(0, np.int64) for _ in range(4)))
         self._shown_left: dict[tuple[int, int], tuple[int, Array]] = {}
+        self.crossed: set[tuple[int, int]] = set()
+        """(market, moment) of snapshots that orders met and that were refused, as they are impossible."""
 
     def open_window(self, rows: DepthRows, fills: Fills) -> None:
         """Take over the depth rows of a window; the last snapshot of each market before it stays known.
@@ -101,6 +103,9 @@ class Depth:
         if rule.provider == "levels":
             snapshot = self._snapshot(market, ts)
             if snapshot is None:
+                return _NOTHING
+            if _is_crossed(snapshot):
+                self.crossed.add((market, int(snapshot.ts[0])))
                 return _NOTHING
             mine = snapshot.side == side
             prices, quantities = snapshot.price[mine], snapshot.qty[mine]
@@ -229,6 +234,12 @@ class Depth:
         if len(shown_prices):
             self._shown_left[market, int(side)] = (ts, left[levels:])
         return filled, values
+
+
+def _is_crossed(rows: DepthRows) -> bool:
+    """Tell whether the best bid of a snapshot is not below its best ask."""
+    bids, asks = rows.price[rows.side == Side.BID], rows.price[rows.side == Side.ASK]
+    return len(bids) > 0 and len(asks) > 0 and int(bids.max()) >= int(asks.min())
 
 
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -75,6 +75,7 @@ class Outcome:
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TABLES, 0))
     liquidations: int = 0
     balanced_markets: int = 0
+    crossed_depth: int = 0
     first_ts: int | None = None
     last_ts: int | None = None
 
@@ -177,6 +178,8 @@ class Replay:
         if self.cascade is not None:
             self.cascade.finish()
             self._outcome.liquidations = self.cascade.episodes.count
+        if self._depth is not None:
+            self._outcome.crossed_depth = len(self._depth.crossed)
         self._outcome.conservation = check_conservation(self.state, self._outcome.last_ts or 0)
 
     def _guesses(self, window: Window) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from replay.errors import TapeError
 from replay.loop.books import closing_tables, coverage
 from replay.loop.engine import Outcome, Replay
 from replay.loop.state import (
@@ -102,6 +103,13 @@ def run(
     anchoring = anchor_equity == "recorded"
     began = time.perf_counter()
     tape.verify()
+    if tape.rows("trades") and not tape.rows("fills"):
+        raise TapeError(
+            "has trades without the names of who traded: there are no accounts to replay",
+            file=tape.path,
+            key="fills",
+            mend="give it modelled accounts: replay populate TAPE --out PEOPLED",
+        )
     plan = compile_rules(book, tape.markets, tape.ledgers, accept_assumptions=accept_assumptions)
     added = None if add is None else read_added(add, tape, until=until)
     watched = followed_accounts(tape, watch, added)
@@ -188,6 +196,7 @@ def _counts(outcome: Outcome) -> dict[str, Any]:
         "rows": dict(outcome.rows),
         **{name: int(counters[slot]) for name, slot in _COUNTERS.items()},
         "liquidations by the rules": outcome.liquidations,
+        "crossed snapshots of depth refused": outcome.crossed_depth,
     }
 
 
@@ -236,6 +245,11 @@ def _assumptions(
             f"added: the accounts of {added.name} ({len(added.accounts):,}) opened against @book at the "
             "mark, without a fee, and do nothing else; they moved no recorded price"
         )
+    if outcome.crossed_depth:
+        sentences.append(
+            f"depth: {outcome.crossed_depth:,} snapshots that forced orders met are crossed, which no book can be; "
+            "they were refused, as if nothing stood there"
+        )
     if executing:
         sentences.append(
             "execution: recorded forced orders go through depth and fund of the rules beside the books, "
@@ -272,7 +286,7 @@ def _mark_sentences(outcome: Outcome, *, anchoring: bool) -> list[str]:
         if record["fills_set_mark"]:
             source = "the price of the last voluntary fill (never of a forced one)"
         elif int(record["mark_kinds"]) >> PriceKind.MARK & 1:
-            source = "the venue's mark"
+            source = "the mark on the tape"
         else:
             source = "the last price of the tape"
         by_source[source] = by_source.get(source, 0) + 1

@@ -16,8 +16,12 @@ from replay.errors import SourceError
 from replay.progress import OnProgress
 
 _MODULES = {
+    "binance": "replay.sources.binance",
+    "bybit": "replay.sources.bybit",
+    "columns": "replay.sources.columns",
     "demo-crash": "replay.sources.demo_crash",
     "hyperliquid": "replay.sources.hyperliquid",
+    "okx": "replay.sources.okx",
     "scenario": "replay.sources.scenario",
     "tardis": "replay.sources.tardis",
 }

@@ -55,7 +55,13 @@ def read_texts(
     Raises:
         SourceError: The file is damaged, is not UTF-8, or a row has other columns than the header.
     """
-    parse = csv.ParseOptions(invalid_row_handler=lambda row: _set_aside(row, lines.path, rejects))
+    odd: list[Any] = []  # an exception would not find its way through the parser
+
+    def handle(row: Any) -> str:
+        odd.append(row)
+        return "skip" if rejects.sets_aside else "error"
+
+    parse = csv.ParseOptions(invalid_row_handler=handle)
     line = 2 if has_header else 1
     try:
         reader = csv.open_csv(
@@ -74,12 +80,15 @@ def read_texts(
             ),
         )
         for batch in reader:
+            _set_aside(odd, lines.path, rejects)
             columns = dict(zip(wanted, batch.columns, strict=True))
             yield Texts(lines.path, line, columns, batch.num_rows)
             line += batch.num_rows
+        _set_aside(odd, lines.path, rejects)
     except (pa.ArrowException, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, OSError) as failure:
         if isinstance(failure, SourceError):
             raise
+        _set_aside(odd, lines.path, rejects)
         raise SourceError(
             f"cannot be read as comma-separated text: {str(failure).splitlines()[0]}",
             file=lines.path,
@@ -88,11 +97,13 @@ def read_texts(
         ) from failure
 
 
-def _set_aside(row: Any, file: Path, rejects: Rejects) -> str:
-    rejects.add(
-        f"has {row.actual_columns} columns, {row.expected_columns} are named",
-        file=file,
-        line=int(row.number or 0),
-        text=row.text,
-    )
-    return "skip"
+def _set_aside(odd: list[Any], file: Path, rejects: Rejects) -> None:
+    """Set rows aside that have other columns than the header."""
+    for row in odd:
+        rejects.add(
+            f"has {row.actual_columns} columns, {row.expected_columns} are named",
+            file=file,
+            line=int(row.number or 0),
+            text=row.text,
+        )
+    odd.clear()

@@ -209,7 +209,7 @@ class Lines:
             ) from failure
         while stream.read(_CHUNK):  # what is hashed is the archive as it stands
             pass
-        return io.BufferedReader(opened, _CHUNK)  # type: ignore[type-var]
+        return io.BufferedReader(opened, _CHUNK)
 
     @property
     def stream(self) -> io.BufferedReader[Any]:

@@ -71,6 +71,11 @@ class Rejects:
             if kind is not None and self.count == 0:
                 self._path.unlink(missing_ok=True)
 
+    @property
+    def sets_aside(self) -> bool:
+        """Whether such rows are set aside; else the first stops the import."""
+        return self._stream is not None
+
     def add(
         self,
         reason: str,

@@ -1,15 +1,13 @@
 """Market data files of comma-separated text, by declaration: which columns are what, and in which unit.
 
-A :class:`Feed` declares one kind of file; :func:`load_feeds` reads files of several kinds side by side, puts
-their rows in one order of time and writes a tape. A venue's module declares its feeds and says what its
-symbols are.
+A :class:`Feed` declares one kind of file; a venue's module declares its feeds and says what its symbols are.
+``market_data`` puts the rows of files of several kinds in one order of time and writes a tape.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -22,15 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from replay.errors import SourceError
-from replay.progress import OnProgress
 from replay.sources._csv import Texts, read_texts
-from replay.sources._merge import Columns, merge_by_time
+from replay.sources._merge import Columns
 from replay.sources._numbers import Numbers, parse_number, parse_numbers
-from replay.sources._read import Lines, Progress, first_line, name_inputs
+from replay.sources._read import Lines, first_line
 from replay.sources._rejects import Rejects
-from replay.tape.prices import LastBySecond, index_of, mark_of, price_rows
 from replay.tape.schema import Payoff, PriceKind
-from replay.tape.write import TapeWriter
 from replay.units import parse_time
 
 Array = npt.NDArray[Any]
@@ -134,7 +129,9 @@ class Family:
 
 
 @dataclass(slots=True)
-class _Opened:
+class Opened:
+    """An open file, its feed, the names of its columns, and whether its first line names them."""
+
     lines: Lines
     feed: Feed
     names: tuple[str, ...]
@@ -165,10 +162,10 @@ def find_feed(family: Family, file: Path) -> tuple[Feed, tuple[str, ...], bool]:
     )
 
 
-class _Reader:
+class FeedReader:
     """Reads one file of a feed as columns of a table, batch by batch."""
 
-    def __init__(self, opened: _Opened, rejects: Rejects, counts: dict[str, int]) -> None:
+    def __init__(self, opened: Opened, rejects: Rejects, counts: dict[str, int]) -> None:
         self._opened = opened
         self._rejects = rejects
         self._counts = counts
@@ -197,6 +194,8 @@ class _Reader:
             texts = _with_text(texts, feed.price)
         problems: list[tuple[Array, str, str]] = []
         ts = self._moments(texts, problems)
+        if feed.table == "bands":
+            return self._bands(texts, ts, problems, market_of)
         price = _numbers(texts.columns[feed.price])
         problems.append((price.bad, feed.price, "is no plain decimal number"))
         columns: Columns = {"ts": ts}
@@ -216,6 +215,23 @@ class _Reader:
             if feed.side != feed.qty:
                 columns["taker_side"] = self._sides(texts, problems)
             columns["trade_id"] = self._ids(texts)
+        columns["market"] = self._markets(texts, market_of)
+        return self._kept(texts, columns, problems)
+
+    def _bands(
+        self,
+        texts: Texts,
+        ts: Array,
+        problems: list[tuple[Array, str, str]],
+        market_of: Callable[[str, Path], int],
+    ) -> Columns:
+        """Return rows of percentage bands as they stand, for :func:`market_data.levels_of_bands`."""
+        feed = self._opened.feed
+        columns: Columns = {"ts": ts}
+        for name, key in (("percentage", feed.side), ("depth", feed.qty), ("notional", feed.price)):
+            numbers = _numbers(texts.columns[key])
+            problems.append((numbers.bad, key, "is no plain decimal number"))
+            columns[name] = numbers.mantissa / 10.0**numbers.digits
         columns["market"] = self._markets(texts, market_of)
         return self._kept(texts, columns, problems)
 
@@ -259,7 +275,7 @@ class _Reader:
         numbers = parse_numbers(texts.columns[feed.trade_id])
         is_id = ~numbers.bad & (numbers.digits == 0)
         self._counts["trade ids that are no numbers"] += int((~is_id).sum())
-        return np.where(is_id, numbers.mantissa, -1)
+        return np.asarray(np.where(is_id, numbers.mantissa, -1))
 
     def _markets(self, texts: Texts, market_of: Callable[[str, Path], int]) -> Array:
         feed, file = self._opened.feed, texts.file
@@ -268,7 +284,7 @@ class _Reader:
             numbers = np.array(
                 [market_of(symbol, file) for symbol in encoded.dictionary.to_pylist()], np.int32
             )
-            return numbers[encoded.indices.to_numpy(zero_copy_only=False)]
+            return np.asarray(numbers[encoded.indices.to_numpy(zero_copy_only=False)])
         match = re.search(feed.file_symbol, file.name)
         if match is None:
             raise SourceError(
@@ -344,204 +360,3 @@ def _iso(text: str) -> int:
         return parse_time(text)
     except ValueError:
         return 0
-
-
-class _Markets:
-    """Numbers of symbols: markets of the tape, and spot markets apart from it."""
-
-    def __init__(self, family: Family, writer: TapeWriter) -> None:
-        self._family = family
-        self._writer = writer
-        self.contracts: list[Contract] = []
-        self.tape_market: list[int] = []  # -1 for spot
-        self._numbers: dict[tuple[str, bool], int] = {}
-
-    def number(self, symbol: str, file: Path) -> int:
-        """Return the number of a symbol, describing it on first sight."""
-        contract = self._family.describe(symbol, file)
-        key = (f"{file.name.split('_', 1)[0]}:{symbol}" if contract.payoff == Payoff.SPOT else symbol, True)
-        known = self._numbers.get(key)
-        if known is not None:
-            return known
-        number = self._numbers[key] = len(self.contracts)
-        self.contracts.append(contract)
-        market = -1
-        if contract.payoff != Payoff.SPOT:
-            market = self._writer.market(
-                symbol, settle=contract.settle, payoff=contract.payoff, multiplier=contract.multiplier
-            )
-        self.tape_market.append(market)
-        return number
-
-
-def load_feeds(
-    family: Family,
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    force: bool,
-    rejects: Path | None,
-    on_progress: OnProgress | None,
-) -> dict[str, Any]:
-    """Import files of a family as a tape; see :class:`replay.sources.Load`.
-
-    Raises:
-        SourceError: A file of no known kind, or a row that cannot be understood.
-        TapeError: ``out`` exists, or cannot be written.
-    """
-    found = [find_feed(family, file) for file in inputs]
-    names = name_inputs(inputs)
-    progress = Progress(inputs, on_progress)
-    counts = {"rows read": 0, "trade ids that are no numbers": 0, "moments before that of the row before": 0}
-    lasts: dict[int, LastBySecond] = {}
-    digits: dict[int, int] = {}
-    sources = []
-    with TapeWriter(out, venue=family.venue, importer=family.importer, force=force) as writer:
-        markets = _Markets(family, writer)
-        with Rejects(rejects, inputs=inputs, out=out, force=force) as aside:
-            for table in ("trades", "prices", "funding"):
-                mine = [
-                    (file, feed, columns, header)
-                    for file, (feed, columns, header) in zip(inputs, found, strict=True)
-                    if feed.table == table
-                ]
-                with ExitStack() as stack:
-                    opened = [
-                        _Opened(stack.enter_context(Lines(file, names[file])), feed, columns, header)
-                        for file, feed, columns, header in mine
-                    ]
-                    streams = [
-                        _with_kind(_Reader(part, aside, counts).batches(markets.number), part.feed)
-                        for part in opened
-                    ]
-                    for batch in merge_by_time(streams, passed=_tells(progress, opened)):
-                        _append(table, batch, markets, writer, lasts, digits, counts)
-                    for part in opened:
-                        progress.read(part.lines)
-                        sources.append(part.lines.provenance())
-        aside.check(counts["rows read"])
-        assumed = list(family.assumes)
-        has_marks = any(feed.table == "prices" and feed.kind == PriceKind.MARK for feed, _, _ in found)
-        if not has_marks and any(market >= 0 for market in markets.tape_market):
-            assumed += _make_prices(markets, lasts, digits, writer, counts)
-        if not any(market >= 0 for market in markets.tape_market):
-            raise SourceError(
-                "no file holds a derivative",
-                file=inputs[0],
-                mend="add trades of a perpetual; spot alone is no tape",
-            )
-        progress.writing()
-        manifest = writer.finish(
-            sources=sources,
-            lacks=family.lacks,
-            assumptions=assumed,
-            counts={**counts, "rows set aside": aside.count},
-            accounts_start="unknown",
-        )
-    progress.finished()
-    return manifest
-
-
-def _tells(progress: Progress, opened: Sequence[_Opened]) -> Callable[[], None]:
-    def tell() -> None:
-        if opened:
-            progress.reading(max((part.lines for part in opened), key=lambda lines: lines.bytes_read))
-
-    return tell
-
-
-def _with_kind(batches: Iterator[Columns], feed: Feed) -> Iterator[Columns]:
-    for batch in batches:
-        batch["kind"] = np.full(len(batch["ts"]), int(feed.kind), np.int8)
-        yield batch
-
-
-def _append(
-    table: str,
-    batch: Columns,
-    markets: _Markets,
-    writer: TapeWriter,
-    lasts: dict[int, LastBySecond],
-    digits: dict[int, int],
-    counts: dict[str, int],
-) -> None:
-    """Append rows of derivatives to the tape; of spot only the last price by second is kept."""
-    numbers = batch.pop("market")
-    kind = batch.pop("kind")
-    tape_market = np.array(markets.tape_market, np.int32)[numbers]
-    if table == "trades":
-        for number in np.unique(numbers).tolist():
-            rows = np.flatnonzero(numbers == number)
-            last = lasts.setdefault(number, LastBySecond())
-            last.add(batch["ts"][rows], batch["price"][rows], batch["price_digits"][rows])
-            digits[number] = max(digits.get(number, 0), int(batch["price_digits"][rows].max()))
-        counts["spot trades"] = counts.get("spot trades", 0) + int((tape_market < 0).sum())
-    mine = np.flatnonzero(tape_market >= 0)
-    columns: dict[str, Any] = {name: column[mine] for name, column in batch.items()}
-    columns["market"] = tape_market[mine]
-    if table == "trades":
-        columns["trade_id"] = pa.array(columns["trade_id"], mask=columns["trade_id"] < 0)
-    elif table == "prices":
-        columns["kind"] = kind[mine]
-    else:
-        places = columns.pop("rate_digits")
-        columns["rate"] = (
-            columns["rate"] * 10 ** np.clip(12 - places, 0, 12) // 10 ** np.clip(places - 12, 0, 18)
-        )
-    writer.append(table, columns)
-
-
-def _make_prices(
-    markets: _Markets,
-    lasts: dict[int, LastBySecond],
-    digits: dict[int, int],
-    writer: TapeWriter,
-    counts: dict[str, int],
-) -> list[str]:
-    """Write index and mark of each derivative; return what was assumed."""
-    first = min(last.first for last in lasts.values())
-    end = max(last.first + len(np.trim_zeros(last.prices, "b")) for last in lasts.values())
-    seconds = end - first
-    series: list[tuple[int, int, Array]] = []
-    places: list[int] = []
-    with_index, without, stale, left_out = 0, [], 0, 0
-    for number, market in enumerate(markets.tape_market):
-        if market < 0 or number not in lasts:
-            continue
-        base = markets.contracts[number].base
-        spot = [
-            lasts[other]
-            for other, contract in enumerate(markets.contracts)
-            if contract.payoff == Payoff.SPOT and contract.base == base and other in lasts
-        ]
-        index = np.zeros(seconds, np.int64)
-        fine = digits[number] + 2
-        if spot:
-            made = index_of(spot, first, seconds)
-            index, stale, left_out = made.price, stale + made.stale, left_out + made.left_out
-            series.append((market, int(PriceKind.INDEX), index))
-            places.append(fine)
-            with_index += 1
-        else:
-            without.append(base)
-        series.append((market, int(PriceKind.MARK), mark_of(index, lasts[number], first)))
-        places.append(fine)
-    for rows in price_rows(series, first, places):
-        writer.append("prices", rows)
-    counts["seconds with a held index"] = stale
-    counts["spot prices left out"] = left_out
-    assumed = []
-    if with_index:
-        assumed.append(
-            f"Index of {with_index} markets: each second the median of the last spot trades that are not older "
-            "than 60 s, without those 3 % from the median where three or more are fresh."
-        )
-        assumed.append(
-            f"Mark of {with_index} markets: the median of index, last trade, and index plus basis "
-            "smoothed over 30 s. "
-            "The venue's published mark is not on the tape."
-        )
-    if without:
-        names = ", ".join(sorted(set(without)))
-        assumed.append(f"Mark of {names}: the last trade of each second, for want of spot trades.")
-    return assumed

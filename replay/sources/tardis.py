@@ -41,8 +41,11 @@ def _load(
     rejects: Path | None,
     on_progress: OnProgress | None,
 ) -> dict[str, Any]:
+    from fractions import Fraction
+
     from replay.sources import symbols
-    from replay.sources.feeds import Contract, Family, Feed, load_feeds
+    from replay.sources.feeds import Contract, Family, Feed
+    from replay.sources.market_data import load_feeds
     from replay.tape.schema import PriceKind
 
     head = ("exchange", "symbol", "timestamp", "local_timestamp")
@@ -85,7 +88,7 @@ def _load(
             if exchange == "bybit" and symbol.endswith(("USDT", "USDC")):
                 return symbols.linear(symbol)
             if exchange == "bybit" and symbol.endswith("USD"):
-                return symbols.coin_margined(symbol, contract_usd=symbols.Fraction(1))
+                return symbols.coin_margined(symbol, contract_usd=Fraction(1))
         except ValueError as failure:
             raise symbols.unknown(symbol, file, f"is not understood: {failure}") from failure
         raise symbols.unknown(symbol, file, f"is of {exchange!r}, whose contract sizes are not known here")

@@ -30,6 +30,8 @@ def check_depth(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[F
         CREATE TEMP VIEW moves AS
         SELECT market, ts, price::HUGEINT * 10 ** (mark_scale - price_scale) AS price
             FROM fills JOIN markets USING (market) WHERE kind = {FillKind.TRADE}
+        UNION ALL SELECT market, ts, price::HUGEINT * 10 ** (mark_scale - price_scale) AS price
+            FROM trades JOIN markets USING (market)
         UNION ALL SELECT market, ts, price FROM prices WHERE kind IN ({PriceKind.MARK}, {PriceKind.LAST});
         """
     )

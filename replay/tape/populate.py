@@ -58,9 +58,9 @@ class Population:
     makers: int = 20
     tail: float = 1.2
     open_interest: float = 0.1
-    leverage: float = 6.0
+    leverage: float = 5.0
     leverage_spread: float = 0.7
-    most_leverage: float = 20.0
+    most_leverage: float = 10.0
     fund: float = 0.02
     forced_share: float = 0.2
     stress_percent: float = 1.0
@@ -377,7 +377,7 @@ class _Crowd:
 
     def off_target(self) -> Array:
         """Return by how much open interest is off its target, as a share of it, per market."""
-        return np.abs(self.open - self.target) / np.maximum(self.target, 1)
+        return np.asarray(np.abs(self.open - self.target) / np.maximum(self.target, 1))
 
 
 @kernel
@@ -499,7 +499,7 @@ def _match(
                 account = _drawn(weight, base, count, draws[i, 2] * (attempt + 1) % 1.0)
                 piece = min(left, max(cap[account] - sign * size[account], 0))
             other = base + int(draws[i, 0] * 7919 * (attempt + 1) % 1.0 * makers)
-            # The maker is a market maker while it has room, else somebody who closes or adds on the other side.
+            # The maker is a market maker while it has room, else a holder of the other side.
             if abs(size[other] - sign * piece) > cap[other]:
                 side = 0 if buys else 1
                 if held[m, side] > 0:

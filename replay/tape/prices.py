@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.kernels import kernel
+from replay.kernels import i64, kernel
 from replay.units import NS_PER_SECOND
 
 Array = npt.NDArray[Any]
@@ -111,8 +111,8 @@ def _median(values: Array, count: int) -> int:
         values[at] = value
     middle = count // 2
     if count % 2:
-        return values[middle]
-    return values[middle - 1] + (values[middle] - values[middle - 1]) // 2
+        return i64(values[middle])
+    return i64(values[middle - 1] + (values[middle] - values[middle - 1]) // 2)
 
 
 @kernel

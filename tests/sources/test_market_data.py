@@ -1,0 +1,274 @@
+"""Files of trades, prices and funding of several venues: what becomes of each column."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replay.errors import SourceError
+from replay.sources import import_source
+from replay.tape.read import Tape, open_tape
+from replay.tape.schema import Payoff, PriceKind
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+TARDIS = SHARED / "tardis-2025-10-10"
+DEPTH = SHARED / "binance-2025-10-10" / "BTCUSDT-bookDepth-2025-10-10.csv"
+
+needs_data = pytest.mark.skipif(not TARDIS.is_dir(), reason="the recordings in ../shared/data are not here")
+
+TRADES = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+
+
+def put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def imported(source: str, out: Path, *paths: Path) -> Tape:
+    import_source(source, paths, out, force=True)
+    return open_tape(out)
+
+
+def rows(tape: Tape, sql: str) -> list[Any]:
+    return tape.select(sql)
+
+
+def test_a_day_file_of_tardis_row_by_row(tmp_path):
+    """Columns of the recorder's documentation; 1 us = 1,000 ns; a moment before the last takes the later one."""
+    file = put(
+        tmp_path / "binance-delivery_trades_2025-10-10_AAVEUSD_PERP.csv.gz",
+        TRADES
+        + "binance-delivery,AAVEUSD_PERP,1760054400543000,1760054400737905,43162911,buy,273.7,1\n"
+        + "binance-delivery,AAVEUSD_PERP,1760054400542000,1760054400737906,43162912,sell,273.65,20\n"
+        + "binance-delivery,AAVEUSD_PERP,1760054401000000,1760054401000001,43162913,unknown,273.6,3\n",
+    )
+    tape = imported("tardis", tmp_path / "tape", file)
+    assert rows(tape, "SELECT ts, price, qty, taker_side, trade_id FROM trades ORDER BY seq") == [
+        (1_760_054_400_543_000_000, 27_370, 1, 1, 43162911),
+        (1_760_054_400_543_000_000, 27_365, 20, -1, 43162912),
+        (1_760_054_401_000_000_000, 27_360, 3, 0, 43162913),
+    ]
+    (market,) = tape.markets
+    assert (market.payoff, market.multiplier, tape.ledgers) == (Payoff.INVERSE, Fraction(10), [("", "AAVE")])
+    assert tape.manifest["counts"]["moments before that of the row before"] == 1
+
+
+def test_spot_files_make_index_and_mark_but_no_trades(tmp_path):
+    """Two venues at 100 and 101: the index is 100.5; the perpetual trades at 99, a basis of -1.5 from the start."""
+    perp = put(
+        tmp_path / "binance-delivery_trades_2025-10-10_AAVEUSD_PERP.csv",
+        TRADES + "binance-delivery,AAVEUSD_PERP,1760054400500000,1760054400500000,1,buy,99.0,1\n",
+    )
+    one = put(
+        tmp_path / "coinbase_trades_2025-10-10_AAVE-USD.csv",
+        TRADES + "coinbase,AAVE-USD,1760054400100000,1760054400100000,1,buy,100.0,1e-8\n",
+    )
+    other = put(
+        tmp_path / "gemini_trades_2025-10-10_AAVEUSD.csv",
+        TRADES + "gemini,AAVEUSD,1760054400200000,1760054400200000,1,buy,101.0,2\n",
+    )
+    tape = imported("tardis", tmp_path / "tape", perp, one, other)
+    assert tape.rows("trades") == 1
+    scale = 10 ** tape.markets[0].mark_scale
+    assert rows(tape, "SELECT ts, kind, price FROM prices ORDER BY kind") == [
+        (1_760_054_401_000_000_000, PriceKind.MARK, 99 * scale),
+        (1_760_054_401_000_000_000, PriceKind.INDEX, 100.5 * scale),
+    ]
+
+
+def test_marks_of_derivative_ticker_are_taken_as_they_are(tmp_path):
+    head = (
+        "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,"
+        "open_interest,last_price,index_price,mark_price\n"
+    )
+    ticker = put(
+        tmp_path / "binance-futures_derivative_ticker_2025-10-10_BTCUSDT.csv",
+        head
+        + "binance-futures,BTCUSDT,1760054400500000,1760054400500000,,,,,,,\n"
+        + "binance-futures,BTCUSDT,1760054401500000,1760054401500000,,0.0001,,,,,121000.25\n",
+    )
+    trades = put(
+        tmp_path / "binance-futures_trades_2025-10-10_BTCUSDT.csv",
+        TRADES + "binance-futures,BTCUSDT,1760054400500000,1760054400500000,1,buy,121000.5,0.001\n",
+    )
+    tape = imported("tardis", tmp_path / "tape", ticker, trades)
+    assert rows(tape, "SELECT ts, kind, price FROM prices") == [
+        (1_760_054_401_500_000_000, PriceKind.MARK, 12_100_025)
+    ]
+    assert tape.markets[0].payoff == Payoff.LINEAR
+
+
+@pytest.mark.parametrize("has_header", [True, False])
+def test_binance_trades_zipped_with_and_without_a_header(tmp_path, has_header):
+    """A fixture of the documented columns: is_buyer_maker true means that the taker sold."""
+    text = "id,price,qty,quote_qty,time,is_buyer_maker\n" if has_header else ""
+    text += "10,100.50,2.5,251.25,1760054400123,true\n11,100.60,1,100.6,1760054400124,false\n"
+    path = tmp_path / "BTCUSDT-trades-2025-10-10.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("BTCUSDT-trades-2025-10-10.csv", text)
+    tape = imported("binance", tmp_path / "tape", path)
+    assert rows(tape, "SELECT ts, price, qty, taker_side, trade_id FROM trades ORDER BY seq") == [
+        (1_760_054_400_123_000_000, 1_005, 25, -1, 10),
+        (1_760_054_400_124_000_000, 1_006, 10, 1, 11),
+    ]
+
+
+def test_a_candle_is_known_at_its_end_and_funding_at_its_moment(tmp_path):
+    """Fixtures of the documented columns."""
+    head = (
+        "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
+        "taker_buy_quote_volume,ignore\n"
+    )
+    put(
+        tmp_path / "d/markPriceKlines/BTCUSDT-1m-2025-10-10.csv",
+        head + "1760054400000,1,2,0.5,1.5,0,0,0,60,0,0,0\n",
+    )
+    put(
+        tmp_path / "d/fundingRate/BTCUSDT-fundingRate-2025-10.csv",
+        "calc_time,funding_interval_hours,last_funding_rate\n1760054400001,8,-0.00012345\n",
+    )
+    tape = imported("binance", tmp_path / "tape", tmp_path / "d")
+    assert rows(tape, "SELECT ts, kind, price FROM prices") == [
+        (1_760_054_460_000_000_000, PriceKind.MARK, 15)
+    ]
+    assert rows(tape, "SELECT ts, rate FROM funding") == [(1_760_054_400_001_000_000, -123_450_000)]
+
+
+def test_bands_become_levels_at_the_mean_price_between_two_bands(tmp_path):
+    """Bids of 10 for 990 to -1 %, 30 for 2,930 to -2 %: 10 at 99 and 20 at 97."""
+    file = put(
+        tmp_path / "BTCUSDT-bookDepth-2025-10-10.csv",
+        "timestamp,percentage,depth,notional\n"
+        "2025-10-10 00:00:07,-2,30,2930\n2025-10-10 00:00:07,-1,10,990\n2025-10-10 00:00:07,1,5,505\n",
+    )
+    tape = imported("binance", tmp_path / "tape", file)
+    assert rows(tape, "SELECT side, price / 1e6, qty / 1e6 FROM depth ORDER BY side, price DESC") == [
+        (0, 99.0, 10.0),
+        (0, 97.0, 20.0),
+        (1, 101.0, 5.0),
+    ]
+
+
+def test_bybit_and_okx_trades(tmp_path):
+    """Fixtures of the documented columns: seconds with a fraction; contracts of one dollar, inverse."""
+    bybit = put(
+        tmp_path / "BTCUSD2025-10-10.csv.gz",
+        "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional\n"
+        "1760054400.0647,BTCUSD,Sell,250,121000.5,MinusTick,a1b2,1,1,1\n",
+    )
+    tape = imported("bybit", tmp_path / "bybit", bybit)
+    assert rows(tape, "SELECT ts, price, qty, taker_side, trade_id FROM trades") == [
+        (1_760_054_400_064_700_000, 1_210_005, 250, -1, None)
+    ]
+    assert (tape.markets[0].payoff, tape.markets[0].multiplier) == (Payoff.INVERSE, Fraction(1))
+    okx = put(
+        tmp_path / "BTC-USDT-SWAP-trades-2025-10-10.csv",
+        "instrument_name,trade_id,side,price,size,created_time\nBTC-USDT-SWAP,7,buy,121000.1,3,1760054400999\n",
+    )
+    tape = imported("okx", tmp_path / "okx", okx)
+    assert rows(tape, "SELECT ts, price, qty, taker_side, trade_id FROM trades") == [
+        (1_760_054_400_999_000_000, 1_210_001, 3, 1, 7)
+    ]
+
+
+MAP = """
+venue = "gate"
+
+[[feed]]
+name = "trades"
+table = "trades"
+columns = ["timestamp", "id", "price", "size"]
+header = false
+time = "timestamp"
+unit = "s"
+file_symbol = "^([A-Z_]+)-trades"
+qty = "size"
+side = "size"
+trade_id = "id"
+
+[contracts.BTC_USDT]
+base = "BTC"
+payoff = "linear"
+settle = "USDT"
+multiplier = "0.0001"
+"""
+
+
+def test_a_map_of_columns_reads_files_without_a_header_whose_size_has_the_takers_sign(tmp_path):
+    """Gate's form: seconds, contracts of 0.0001 BTC, a negative size is a sale."""
+    mapped = put(tmp_path / "gate.toml", MAP)
+    file = put(
+        tmp_path / "BTC_USDT-trades-202510.csv", "1760054400.25,5,121000.5,-30\n1760054401,6,121000.6,2\n"
+    )
+    tape = imported("columns", tmp_path / "tape", mapped, file)
+    assert rows(tape, "SELECT ts, qty, taker_side, trade_id FROM trades ORDER BY seq") == [
+        (1_760_054_400_250_000_000, 30, -1, 5),
+        (1_760_054_401_000_000_000, 2, 1, 6),
+    ]
+    assert tape.markets[0].multiplier == Fraction(1, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "are of no file of tardis"),
+        (TRADES + "binance-futures,BTCUSDT,x,1,1,buy,1,1\n", "'x' is no moment"),
+        (TRADES + "binance-futures,BTCUSDT,1760054400500000,1,1,buy,-1,1\n", "'-1' is not above zero"),
+        (TRADES + "binance-futures,BTCUSDT,1760054400500000,1,1,hold,1,1\n", "is none of buy, sell, unknown"),
+        (TRADES + "binance-futures,BTCUSDT,1760054400,1,1,buy,1,1\n", "is not between 2015 and 2035"),
+        (TRADES + "binance-futures,BTCUSDT,1760054400500000,1\n", "has 4 columns, 8 are named"),
+        (
+            TRADES + "okex-swap,BTC-USDT-SWAP,1760054400500000,1,1,buy,1,1\n",
+            "contract sizes are not known here",
+        ),
+    ],
+)
+def test_a_bad_row_is_one_error_that_names_it_and_leaves_nothing(tmp_path, text, message):
+    exchange = "okex-swap" if "okex" in text else "binance-futures"
+    file = put(tmp_path / f"{exchange}_trades_2025-10-10_BTCUSDT.csv", text)
+    with pytest.raises(SourceError, match=message):
+        import_source("tardis", [file], tmp_path / "tape")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [file.name]
+
+
+def test_spot_alone_is_no_tape(tmp_path):
+    file = put(
+        tmp_path / "coinbase_trades_2025-10-10_AAVE-USD.csv",
+        TRADES + "coinbase,AAVE-USD,1760054400100000,1760054400100000,1,buy,100.0,1\n",
+    )
+    with pytest.raises(SourceError, match="no file holds a derivative"):
+        import_source("tardis", [file], tmp_path / "tape")
+
+
+@needs_data
+def test_lows_of_the_crash_day_are_those_of_the_recording(tmp_path):
+    """Rows and lows are those counted in the recordings' own notes: TRX 0.30054, ATOM 1.055."""
+    files = [
+        TARDIS / "perp" / f"binance-delivery_trades_2025-10-10_{coin}USD_PERP.csv.gz"
+        for coin in ("TRX", "ATOM")
+    ]
+    tape = imported("tardis", tmp_path / "tape", *files)
+    found = rows(
+        tape,
+        "SELECT m.name, count(*), min(price) / 10.0 ** any_value(price_scale) FROM trades "
+        "JOIN markets m USING (market) GROUP BY 1 ORDER BY 1",
+    )
+    assert found == [("ATOMUSD_PERP", 116_501, 1.055), ("TRXUSD_PERP", 60_772, 0.30054)]
+
+
+@needs_data
+def test_the_frozen_book_of_the_crash_day_is_found(tmp_path):
+    """Bids of 17.654 BTC at 121,363 stand while asks fall to 114,000: crossed from 15:30:42 on."""
+    from replay.tape.check import check_tape
+
+    tape = imported("binance", tmp_path / "tape", DEPTH)
+    (finding,) = check_tape(tape).findings
+    assert "snapshots of BTCUSDT are crossed" in finding.message
+    assert finding.count == 969
+    assert finding.ts == 1_760_110_242_000_000_000  # 2025-10-10T15:30:42Z
