@@ -23,6 +23,7 @@ from replay.tape.check_books import (
     check_reports,
 )
 from replay.tape.check_depth import check_depth
+from replay.tape.check_feed import check_feed
 from replay.tape.check_files import check_files, check_order
 from replay.tape.check_rows import check_rows
 from replay.tape.findings import CheckReport, Finding, Severity
@@ -86,6 +87,7 @@ def _check_content(
         ("liquidations", lambda: check_reports(connection)),
         ("funding", lambda: check_funding(tape, connection)),
         ("depth", lambda: check_depth(tape, connection)),
+        ("trades", lambda: check_feed(tape, connection)),
     ]
     for number, (name, check) in enumerate(checks):
         tell(0.6 + 0.4 * number / len(checks), f"checking {name}")

@@ -25,7 +25,7 @@ LEAST_INTERVALS = 20
 """Fewer intervals have no usual length."""
 
 _UNITS = ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"))
-_FLOWING = ("prices", "fills", "depth")
+_FLOWING = ("prices", "fills", "trades", "depth")
 _BATCH_ROWS = 1 << 17
 _DAY_NS = 86_400 * NS_PER_SECOND
 _FINE = 8  # buckets per doubling in the histogram of intervals
