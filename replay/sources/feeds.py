@@ -25,11 +25,11 @@ from replay.sources._merge import Columns
 from replay.sources._numbers import Numbers, parse_number, parse_numbers
 from replay.sources._read import Lines, first_line
 from replay.sources._rejects import Rejects
-from replay.tape.schema import Payoff, PriceKind
+from replay.tape.schema import Payoff, PriceKind, Side
 from replay.units import parse_time
 
 Array = npt.NDArray[Any]
-TableName = Literal["trades", "prices", "funding", "depth", "bands"]
+TableName = Literal["trades", "liquidations", "prices", "funding", "depth", "bands"]
 
 _UNITS = {"ns": 0, "us": 3, "ms": 6, "s": 9}
 _EARLIEST, _LATEST = parse_time("2015-01-01"), parse_time("2036-01-01")
@@ -44,12 +44,14 @@ class Contract:
         payoff: Linear, inverse or spot.
         settle: Currency of profit and loss.
         multiplier: Base coins (linear) or quote units (inverse) per unit of quantity.
+        liquidation_price: What the venue prints as the price of a liquidation, see the table `liquidations`.
     """
 
     base: str
     payoff: Payoff
     settle: str
     multiplier: Fraction = Fraction(1)
+    liquidation_price: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Feed:
 
     Attributes:
         name: What the source calls it.
-        table: What its rows become: ``trades``; ``prices`` of :attr:`kind`; ``funding`` rates.
+        table: What its rows become: ``trades``; ``liquidations`` of nobody in particular; ``prices`` of
+            :attr:`kind`; ``funding`` rates; ``depth``; ``bands``, which become depth, too.
         columns: All column names in the order of the file.
         time: Column of the moment.
         unit: Unit of the moment: ``ns``, ``us``, ``ms``, ``s``, or ``iso`` for text.
@@ -75,6 +78,10 @@ class Feed:
             before; such a row takes the later one and is counted.
         skips_blank: Whether a row without a price says nothing and is left out.
         added: Nanoseconds after :attr:`time` at which the value was known (the length of a candle).
+        due: Column of the moment at which a funding rate is to be paid, where rows tell the next one's.
+        levels: Side, price column and quantity column of each level of a whole book.
+        snapshot: Column that tells whether a row of a book of changes is of a snapshot.
+        also: What else the rows of the same file become.
     """
 
     name: str
@@ -94,11 +101,25 @@ class Feed:
     by_arrival: bool = False
     skips_blank: bool = False
     added: int = 0
+    due: str = ""
+    levels: tuple[tuple[Side, str, str], ...] = ()
+    snapshot: str = ""
+    also: tuple[Feed, ...] = ()
 
     @property
     def wanted(self) -> list[str]:
         """Columns that are read."""
-        names = (self.time, self.symbol, self.price, self.qty, self.side, self.trade_id)
+        names = [
+            self.time,
+            self.symbol,
+            self.price,
+            self.qty,
+            self.side,
+            self.trade_id,
+            self.due,
+            self.snapshot,
+            *(name for _, *pair in self.levels for name in pair),
+        ]
         return list(dict.fromkeys(name for name in names if name))
 
 
@@ -117,6 +138,7 @@ class Family:
         lacks: What the files do not tell.
         assumes: What is assumed.
         identify: Tells the feed of a file without a header from its name; None where there is none.
+        may_be_empty: Whether a file without a row stands for a day without one.
     """
 
     venue: str
@@ -126,6 +148,7 @@ class Family:
     lacks: tuple[str, ...]
     assumes: tuple[str, ...]
     identify: Callable[[Path], Feed | None] = lambda _: None
+    may_be_empty: bool = False
 
 
 @dataclass(slots=True)
@@ -204,7 +227,7 @@ class FeedReader:
         else:
             problems.append((~price.bad & (price.mantissa <= 0), feed.price, "is not above zero"))
             columns |= {"price": price.mantissa, "price_digits": price.digits}
-        if feed.table == "trades":
+        if feed.table in ("trades", "liquidations"):
             qty = _numbers(texts.columns[feed.qty])
             if feed.side == feed.qty:
                 columns["taker_side"] = np.sign(qty.mantissa).astype(np.int8)
@@ -214,6 +237,7 @@ class FeedReader:
             columns |= {"qty": qty.mantissa, "qty_digits": qty.digits}
             if feed.side != feed.qty:
                 columns["taker_side"] = self._sides(texts, problems)
+        if feed.table == "trades":
             columns["trade_id"] = self._ids(texts)
         columns["market"] = self._markets(texts, market_of)
         return self._kept(texts, columns, problems)

@@ -13,15 +13,20 @@ import pyarrow as pa
 
 from replay.errors import SourceError
 from replay.progress import OnProgress
+from replay.sources._books import ChangesReader, SnapshotReader
 from replay.sources._merge import Columns, merge_by_time
 from replay.sources._read import Lines, Progress, name_inputs
 from replay.sources._rejects import Rejects
 from replay.sources.feeds import Contract, Family, Feed, FeedReader, Opened, find_feed
+from replay.sources.ticker import NextFundingReader
 from replay.tape.prices import LastBySecond, index_of, mark_of, price_rows
 from replay.tape.schema import Payoff, PriceKind, Side
 from replay.tape.write import TapeWriter
 
 Array = npt.NDArray[Any]
+
+UNSEEN = "@unseen"
+"""Whose liquidations are that the source prints without a name."""
 
 
 class _Markets:
@@ -67,20 +72,31 @@ def load_feeds(
         SourceError: A file of no known kind, or a row that cannot be understood.
         TapeError: ``out`` exists, or cannot be written.
     """
-    found = [find_feed(family, file) for file in inputs]
     names = name_inputs(inputs)
+    whole = len(inputs)
+    inputs = [file for file in inputs if not (family.may_be_empty and _is_empty(file))]
+    if not inputs:
+        raise SourceError(f"none of the {whole} files has a row", mend="a tape needs at least one")
+    found = [find_feed(family, file) for file in inputs]
+    _refuse_two_books(inputs, [feed for feed, _, _ in found])
     progress = Progress(inputs, on_progress)
-    counts = {"rows read": 0, "trade ids that are no numbers": 0, "moments before that of the row before": 0}
+    counts = {
+        "files without rows": whole - len(inputs),
+        "rows read": 0,
+        "trade ids that are no numbers": 0,
+        "moments before that of the row before": 0,
+    }
     lasts: dict[int, LastBySecond] = {}
     digits: dict[int, int] = {}
     sources = []
     with TapeWriter(out, venue=family.venue, importer=family.importer, force=force) as writer:
         markets = _Markets(family, writer)
         with Rejects(rejects, inputs=inputs, out=out, force=force) as aside:
-            for table in ("trades", "prices", "funding", "bands"):
+            for table in ("trades", "liquidations", "prices", "funding", "bands", "depth"):
                 mine = [
                     (file, feed, columns, header)
-                    for file, (feed, columns, header) in zip(inputs, found, strict=True)
+                    for file, (first, columns, header) in zip(inputs, found, strict=True)
+                    for feed in (first, *first.also)
                     if feed.table == table
                 ]
                 with ExitStack() as stack:
@@ -89,14 +105,15 @@ def load_feeds(
                         for file, feed, columns, header in mine
                     ]
                     streams = [
-                        _with_kind(FeedReader(part, aside, counts).batches(markets.number), part.feed)
+                        _with_kind(_reader(part, aside, counts).batches(markets.number), part.feed)
                         for part in opened
                     ]
                     for batch in merge_by_time(streams, passed=_tells(progress, opened)):
                         _append(table, batch, markets, writer, lasts, digits, counts)
                     for part in opened:
                         progress.read(part.lines)
-                        sources.append(part.lines.provenance())
+                        if not any(part.feed in feed.also for feed, _, _ in found):
+                            sources.append(part.lines.provenance())
         aside.check(counts["rows read"])
         assumed = list(family.assumes)
         has_marks = any(feed.table == "prices" and feed.kind == PriceKind.MARK for feed, _, _ in found)
@@ -118,6 +135,39 @@ def load_feeds(
         )
     progress.finished()
     return manifest
+
+
+def _is_empty(file: Path) -> bool:
+    """Tell whether a file holds nothing, as a recorder writes for a day without rows."""
+    if file.stat().st_size == 0:
+        return True
+    with Lines(file) as lines:
+        return not lines.stream.peek(1)
+
+
+def _refuse_two_books(inputs: Sequence[Path], feeds: Sequence[Feed]) -> None:
+    """Refuse two kinds of books in one import: the rows of one moment would be taken for one book.
+
+    Raises:
+        SourceError: There are.
+    """
+    books = {feed.name: file for file, feed in zip(inputs, feeds, strict=True) if feed.table == "depth"}
+    if len(books) > 1:
+        (one, _), (other, file) = list(books.items())[:2]
+        raise SourceError(
+            f"is a book of the kind {other!r}, and there are files of the kind {one!r}, too",
+            file=file,
+            mend="import one kind of books, the one with the most levels",
+        )
+
+
+def _reader(part: Opened, aside: Rejects, counts: dict[str, int]) -> FeedReader:
+    """Return the reader that a feed needs."""
+    if part.feed.levels:
+        return SnapshotReader(part, aside, counts)
+    if part.feed.snapshot:
+        return ChangesReader(part, aside, counts)
+    return (NextFundingReader if part.feed.due else FeedReader)(part, aside, counts)
 
 
 def _tells(progress: Progress, opened: Sequence[Opened]) -> Callable[[], None]:
@@ -161,6 +211,11 @@ def _append(
         columns["trade_id"] = pa.array(columns["trade_id"], mask=columns["trade_id"] < 0)
     elif table == "prices":
         columns["kind"] = kind[mine]
+    elif table == "liquidations":
+        columns |= _liquidations(columns, numbers[mine], markets, writer, counts)
+        del columns["taker_side"]
+    elif table == "depth":
+        pass
     elif table == "bands":
         table, columns = "depth", levels_of_bands(columns)
     else:
@@ -169,6 +224,26 @@ def _append(
             columns["rate"] * 10 ** np.clip(12 - places, 0, 12) // 10 ** np.clip(places - 12, 0, 18)
         )
     writer.append(table, columns)
+
+
+def _liquidations(
+    columns: dict[str, Any],
+    numbers: Array,
+    markets: _Markets,
+    writer: TapeWriter,
+    counts: dict[str, int],
+) -> dict[str, Any]:
+    """Return what a print of a liquidation needs beside its moment and price: it is of nobody in particular."""
+    rows = len(numbers)
+    first = counts.get("liquidations", 0)
+    counts["liquidations"] = first + rows
+    kinds = [markets.contracts[number].liquidation_price for number in numbers.tolist()]
+    return {
+        "liquidation": np.arange(first, first + rows, dtype=np.int64),
+        "account": np.full(rows, writer.account(UNSEEN) if rows else 0, np.int32),
+        "qty": columns["qty"] * columns["taker_side"],
+        "price_kind": pa.array(kinds, pa.string()),
+    }
 
 
 def levels_of_bands(columns: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """``replay import tardis``: day files of the recorder tardis.dev, one a symbol and kind, gzipped CSV.
 
-Read are ``trades`` (of derivatives; of spot markets they make the index) and ``derivative_ticker`` (marks).
+Read are ``trades`` (of derivatives; of spot markets they make the index), ``derivative_ticker`` (marks, index,
+funding), ``liquidations``, and books: ``quotes``, ``book_snapshot_5``, ``book_snapshot_25``, ``incremental_book_L2``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +22,34 @@ _SPOT = (
 
 HAS = (
     "Trades with taker side of derivatives; the venue's number of each.",
-    "Marks and funding rates where `derivative_ticker` files are given; else marks made from spot trades.",
+    "Marks, index and funding where `derivative_ticker` files are given; else marks made from spot trades.",
+    "Prints of liquidations, of nobody in particular (@unseen), where `liquidations` files are given.",
+    "Depth, one book a second, where `quotes`, `book_snapshot_5`, `book_snapshot_25` or `incremental_book_L2` "
+    "files are given.",
 )
 LACKS = (
     "Who traded: `replay populate` makes accounts for such a day.",
-    "Which trades were forced.",
-    "Depth of the book: `quotes`, `book_snapshot` and `incremental_book_L2` files are not read yet.",
+    "Which trades were forced; Binance's prints of its insurance fund and of deleveraging are not in the files "
+    "(their ids are missing: `replay check`).",
+    "Liquidations beyond the venue's feed: Binance prints at most one a second and market.",
 )
 ASSUMES = (
     "Moments are those of the venue (`timestamp`); rows stand in order of arrival, and one whose moment lies "
     "before that of the row before it takes the later one.",
     "A COIN-M contract of Binance is 100 USD of BTC and 10 USD of any other coin.",
+    "Of a book the last state of each second is kept, of a book of changes its best 25 levels a side.",
+    "The funding paid is the last rate that the ticker told before the moment of payment passed.",
 )
+
+_LIQUIDATION_PRICE = {
+    "binance-delivery": "order_limit",
+    "binance-futures": "order_limit",
+    "bybit": "bankruptcy",
+}
+"""What the price of a liquidation is, by the recorder's source for each venue."""
+
+_KIND = re.compile(r"_(trades|derivative_ticker|liquidations|quotes|book_snapshot_5|book_snapshot_25|"
+                   r"incremental_book_L2)_\d{4}-\d\d-\d\d_")  # fmt: skip
 
 
 def _load(
@@ -46,37 +65,65 @@ def _load(
     from replay.sources import symbols
     from replay.sources.feeds import Contract, Family, Feed
     from replay.sources.market_data import load_feeds
-    from replay.tape.schema import PriceKind
+    from replay.tape.schema import PriceKind, Side
 
     head = ("exchange", "symbol", "timestamp", "local_timestamp")
-    trades = Feed(
-        name="trades",
-        table="trades",
-        columns=(*head, "id", "side", "price", "amount"),
-        time="timestamp",
-        unit="us",
-        symbol="symbol",
+    common: dict[str, Any] = {"time": "timestamp", "unit": "us", "symbol": "symbol", "by_arrival": True}
+    order = ("id", "side", "price", "amount")
+    state = ("funding_timestamp", "funding_rate", "predicted_funding_rate", "open_interest", "last_price",
+             "index_price", "mark_price")  # fmt: skip
+    taker: dict[str, Any] = {"qty": "amount", "side": "side", "sides": {"buy": 1, "sell": -1, "unknown": 0}}
+    trades = Feed("trades", "trades", (*head, *order), trade_id="id", **taker, **common)
+    liquidations = Feed("liquidations", "liquidations", (*head, *order), **taker, **common)
+
+    def price(column: str, kind: PriceKind) -> Feed:
+        return Feed(column, "prices", (*head, *state), price=column, kind=kind, skips_blank=True, **common)
+
+    funding = Feed(
+        "funding", "funding", (*head, *state), price="funding_rate", due="funding_timestamp", **common
+    )
+    ticker = replace(
+        price("mark_price", PriceKind.MARK),
+        name="derivative_ticker",
+        also=(price("index_price", PriceKind.INDEX), funding),
+    )
+
+    def books(name: str, levels: tuple[tuple[Side, str, str], ...]) -> Feed:
+        columns = (*head, *(column for _, *pair in levels for column in pair))
+        return Feed(name, "depth", columns, price="", levels=levels, **common)
+
+    quotes = books("quotes", ((Side.ASK, "ask_price", "ask_amount"), (Side.BID, "bid_price", "bid_amount")))
+    snapshots = [
+        books(
+            f"book_snapshot_{deep}",
+            tuple(
+                (side, f"{name}[{level}].price", f"{name}[{level}].amount")
+                for level in range(deep)
+                for side, name in ((Side.ASK, "asks"), (Side.BID, "bids"))
+            ),
+        )
+        for deep in (25, 5)
+    ]
+    changes = Feed(
+        name="incremental_book_L2",
+        table="depth",
+        columns=(*head, "is_snapshot", "side", "price", "amount"),
         qty="amount",
         side="side",
-        sides={"buy": 1, "sell": -1, "unknown": 0},
-        trade_id="id",
-        by_arrival=True,
+        snapshot="is_snapshot",
+        **common,
     )
-    marks = Feed(
-        name="derivative_ticker",
-        table="prices",
-        columns=(*head, "funding_timestamp", "funding_rate", "predicted_funding_rate", "open_interest",
-                 "last_price", "index_price", "mark_price"),
-        time="timestamp",
-        unit="us",
-        symbol="symbol",
-        price="mark_price",
-        kind=PriceKind.MARK,
-        by_arrival=True,
-        skips_blank=True,
-    )  # fmt: skip
+    feeds = (trades, liquidations, ticker, quotes, *snapshots, changes)
+
+    def identify(file: Path) -> Feed | None:
+        match = _KIND.search(file.name)
+        return None if match is None else next(feed for feed in feeds if feed.name == match[1])
 
     def describe(symbol: str, file: Path) -> Contract:
+        contract = contract_of(symbol, file)
+        return replace(contract, liquidation_price=_LIQUIDATION_PRICE.get(file.name.split("_", 1)[0]))
+
+    def contract_of(symbol: str, file: Path) -> Contract:
         exchange = file.name.split("_", 1)[0]
         try:
             if exchange in _SPOT:
@@ -97,8 +144,10 @@ def _load(
     family = Family(
         venue=exchanges[0] if len(exchanges) == 1 else "several",
         importer="tardis",
-        feeds=(trades, marks),
+        feeds=feeds,
         describe=describe,
+        identify=identify,
+        may_be_empty=True,
         lacks=LACKS,
         assumes=ASSUMES,
     )
@@ -107,7 +156,7 @@ def _load(
 
 SOURCE = Source(
     name="tardis",
-    summary="Day files of tardis.dev (CSV): trades of derivatives and of spot markets, derivative_ticker",
+    summary="Day files of tardis.dev (CSV): trades of derivatives and spot markets, tickers, liquidations, books",
     has=HAS,
     lacks=LACKS,
     assumes=ASSUMES,

@@ -183,6 +183,9 @@ def _copy(tape: Tape, writer: TapeWriter, table: str) -> None:
         )
         for batch in reader:
             rows: dict[str, Any] = {column.name: batch.column(column.name) for column in columns}
+            if "account" in rows:  # ids of the other tape
+                names = rows["account"].to_pylist()
+                rows["account"] = [writer.account(tape.account_names[account]) for account in names]
             for column in columns:
                 if column.unit in SCALE_OF:
                     scales = np.array(
