@@ -25,7 +25,7 @@ from replay.progress import OnProgress
 from replay.tape.read import Market, Tape
 from replay.tape.schema import SCALE_OF, TABLES, FillKind, Grade, Payoff, Role
 from replay.tape.write import TapeWriter
-from replay.units import NS_PER_MINUTE
+from replay.units import NS_PER_HOUR, NS_PER_MINUTE
 
 Array = npt.NDArray[Any]
 
@@ -102,7 +102,6 @@ def populate(
         writer.append("accounts", _funds(writer, crowd.interest_value(), model.fund))
         writer.append("positions", crowd.positions())
         counts = {"trades": 0, "fills": 0, "withheld quantity": 0, "quantity of fills": 0}
-        residual = np.zeros(len(tape.markets))
         total = max(1, tape.rows("trades"))
         done = 0
         for rows in _trades(tape):
@@ -111,7 +110,6 @@ def populate(
             done += len(rows["ts"])
             counts["trades"] += len(rows["ts"])
             counts["fills"] += len(fills["ts"])
-            residual = np.maximum(residual, crowd.off_target())
             if on_progress is not None:
                 on_progress(0.7 * done / total, f"{done:,} trades")
         for table in _COPIED:
@@ -119,7 +117,7 @@ def populate(
         manifest = writer.finish(
             sources=[{"name": tape.path.name, "bytes": 0, "sha256": tape.manifest["sha256"]}],
             lacks=tape.manifest["lacks"],
-            assumptions=[*tape.manifest["assumptions"], *_sentences(model, residual)],
+            assumptions=[*tape.manifest["assumptions"], *_sentences(model, crowd.strayed)],
             counts=counts,
             accounts_start="known",
         )
@@ -128,12 +126,13 @@ def populate(
     return manifest
 
 
-def _sentences(model: Population, residual: Array) -> list[str]:
+def _sentences(model: Population, strayed: Array) -> list[str]:
+    hours = " ".join(f"{100 * share:.0f}" for share in strayed.max(axis=0).tolist())
     parts = ", ".join(f"{key} {value}" for key, value in asdict(model).items())
     return [
         f"Accounts are modelled, not recorded (population: {parts}); every number about them is an estimate.",
-        f"Open interest of the model strayed at most {100 * float(residual.max(initial=0)):.0f} % from its "
-        "target; the recorded open interest is not on the tape.",
+        f"Open interest of the model strayed at most {100 * float(strayed.max(initial=0)):.0f} % from its "
+        f"target, hour by hour in the worst market {hours} %; the recorded open interest is not on the tape.",
         f"Of taker flow in minutes that move {model.stress_percent} % or more, {model.forced_share:.0%} on the "
         "side of the move is withheld as forced (forced_share).",
     ]
@@ -233,6 +232,10 @@ class _Crowd:
         self.held = np.zeros((len(tape.markets), 2), np.int64)
         self.place = np.full(len(self.market), -1, np.int64)
         _list_holders(self.size, self.market, self.holders, self.held, self.place)
+        self._start = tape.first_ts or 0
+        hours = 1 + ((tape.last_ts or 0) - self._start) // NS_PER_HOUR
+        # How far open interest was off its target at most, as a share of it, by market and hour of the tape.
+        self.strayed = np.zeros((len(tape.markets), hours))
         self._minute = np.zeros((len(tape.markets), 3), np.int64)  # minute, its first price, unused
 
     def _make(self, market: Market, price: int, volume: int) -> None:
@@ -339,6 +342,8 @@ class _Crowd:
             self.held,
             self.place,
             self._minute,
+            self.strayed,
+            self._start,
             self._model.forced_share,
             self._model.stress_percent,
             trade,
@@ -377,10 +382,6 @@ class _Crowd:
         }
 
     _pieces = 0
-
-    def off_target(self) -> Array:
-        """Return by how much open interest is off its target, as a share of it, per market."""
-        return np.asarray(np.abs(self.open - self.target) / np.maximum(self.target, 1))
 
 
 @kernel
@@ -464,6 +465,8 @@ def _match(
     held: Array,
     place: Array,
     minute: Array,
+    strayed: Array,
+    start: int,
     forced_share: float,
     stress_percent: float,
     trade: Array,
@@ -527,4 +530,7 @@ def _match(
             quantity[pieces] = sign * left
             pieces += 1
             sums[1] += left
+        hour = (ts[i] - start) // NS_PER_HOUR
+        off = abs(opened[m] - target[m]) / max(target[m], 1)
+        strayed[m, hour] = max(strayed[m, hour], off)
     return pieces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,33 @@ def test_the_batches_in_which_trades_are_read_do_not_show(tmp_path, tape, monkey
     whole = populate(tape, tmp_path / "whole", SMALL)["sha256"]
     monkeypatch.setattr("replay.tape.populate._BATCH", 97)
     assert populate(tape, tmp_path / "parts", SMALL)["sha256"] == whole
+
+
+def test_how_far_open_interest_strays_is_told_by_hour(tmp_path, tape):
+    """4,000 trades, one a second, are two hours: two numbers, the larger of which is the most, and no batch shows."""
+    (told,) = (
+        s for s in populate(tape, tmp_path / "out", SMALL)["assumptions"] if s.startswith("Open interest")
+    )
+    most, hours = re.fullmatch(
+        r"Open interest of the model strayed at most (\d+) % from its target, hour by hour in the worst market "
+        r"([\d ]+) %; .*",
+        told,
+    ).groups()
+    made = open_tape(tmp_path / "out")
+    size: dict[int, int] = {row["account"]: row["size"] for row in made.positions.to_pylist()}
+    ((volume,),) = tape.select("SELECT sum(qty) FROM trades")
+    target = int(volume * 0.1)
+    off = [0.0, 0.0]
+    for ts, rows in groupby(
+        made.select("SELECT ts, account, qty FROM fills ORDER BY seq"), lambda row: row[0]
+    ):
+        for _, account, signed in rows:
+            size[account] = size.get(account, 0) + signed
+        held = sum(value for value in size.values() if value > 0)
+        hour = (ts - START) // 3_600_000_000_000
+        off[hour] = max(off[hour], abs(held - target) / target)
+    assert hours == " ".join(f"{100 * share:.0f}" for share in off)
+    assert int(most) == max(map(int, hours.split()))
 
 
 def test_in_stress_the_share_of_the_flow_on_the_side_of_the_move_is_withheld(tmp_path):
