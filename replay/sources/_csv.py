@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from replay.errors import SourceError
@@ -17,6 +20,33 @@ from replay.sources._read import Lines
 from replay.sources._rejects import Rejects
 
 _BLOCK_BYTES = 4 << 20
+_QUOTED = '^"(.*)"$'
+
+
+class _Utf8(io.RawIOBase):
+    """A stream that is UTF-8 as far as it was read; the parser would tell other bytes by a traceback."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._ends = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._lines.stream.read(size)
+        try:
+            self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as failure:
+            raise SourceError(
+                "is not UTF-8 text",
+                file=self._lines.path,
+                row=self._ends + failure.object[: failure.start].count(b"\n") + 1,
+                mend="fetch the file again",
+            ) from None
+        self._ends += data.count(b"\n")
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +75,9 @@ def read_texts(
 ) -> Iterator[Texts]:
     """Read the wanted columns of a file as text; a missing value is an empty string.
 
+    A row ends with its line: a quote does not hold several lines or columns together, so that a stray one harms
+    its own row only. Cells that stand between quotes are given without them.
+
     Args:
         lines: The open file.
         rejects: Where rows go that have too few or too many columns.
@@ -61,11 +94,11 @@ def read_texts(
         odd.append(row)
         return "skip" if rejects.sets_aside else "error"
 
-    parse = csv.ParseOptions(invalid_row_handler=handle)
+    parse = csv.ParseOptions(invalid_row_handler=handle, quote_char=False)
     line = 2 if has_header else 1
     try:
         reader = csv.open_csv(
-            lines.stream,
+            _Utf8(lines),
             read_options=csv.ReadOptions(
                 use_threads=False,
                 block_size=_BLOCK_BYTES,
@@ -81,7 +114,7 @@ def read_texts(
         )
         for batch in reader:
             _set_aside(odd, lines.path, rejects)
-            columns = dict(zip(wanted, batch.columns, strict=True))
+            columns = dict(zip(wanted, map(_unquoted, batch.columns), strict=True))
             yield Texts(lines.path, line, columns, batch.num_rows)
             line += batch.num_rows
         _set_aside(odd, lines.path, rejects)
@@ -95,6 +128,12 @@ def read_texts(
             row=line,
             mend="fetch the file again",
         ) from failure
+
+
+def _unquoted(column: pa.StringArray) -> pa.StringArray:
+    if not pc.any(pc.starts_with(column, '"')).as_py():
+        return column
+    return pc.replace_substring_regex(column, _QUOTED, r"\1")
 
 
 def _set_aside(odd: list[Any], file: Path, rejects: Rejects) -> None:

@@ -216,6 +216,14 @@ class Lines:
         """The decompressed bytes, for a reader of its own."""
         return self._stream
 
+    def is_at_end(self) -> bool:
+        """Tell whether nothing is left to read.
+
+        Raises:
+            SourceError: The compressed data is damaged.
+        """
+        return not self._checked(self._stream.peek, 1)
+
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         readline = self._stream.readline
         while line := self._checked(readline, LONGEST_LINE + 1):

@@ -142,7 +142,7 @@ def _is_empty(file: Path) -> bool:
     if file.stat().st_size == 0:
         return True
     with Lines(file) as lines:
-        return not lines.stream.peek(1)
+        return lines.is_at_end()
 
 
 def _refuse_two_books(inputs: Sequence[Path], feeds: Sequence[Feed]) -> None:

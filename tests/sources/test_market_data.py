@@ -237,6 +237,42 @@ def test_a_bad_row_is_one_error_that_names_it_and_leaves_nothing(tmp_path, text,
     assert sorted(path.name for path in tmp_path.iterdir()) == [file.name]
 
 
+def test_a_stray_quote_harms_its_own_row_and_quoted_cells_are_read(tmp_path):
+    """2,000 rows after the stray quote stay; the row is one of 2,002, within what may be set aside."""
+    good = "binance-futures,BTCUSDT,1760054400{:06d},1,{},{},100,1\n"
+    rows = [good.format(row, row, "sell") for row in range(2_000)]
+    file = put(
+        tmp_path / "binance-futures_trades_2025-10-10_BTCUSDT.csv",
+        TRADES + good.format(0, 7, '"buy"') + good.format(0, 8, '"buy') + "".join(rows),
+    )
+    aside = tmp_path / "aside.jsonl"
+    import_source("tardis", [file], tmp_path / "tape", rejects=aside)
+    tape = open_tape(tmp_path / "tape")
+    assert rows_by_side(tape) == {1: 1, -1: 2_000}
+    assert '"line": 3' in aside.read_text()
+
+
+def rows_by_side(tape: Tape) -> dict[int, int]:
+    return dict(tape.select("SELECT taker_side, count(*) FROM trades GROUP BY 1"))
+
+
+def test_bytes_that_are_no_text_are_one_error_with_their_line(tmp_path, capfd):
+    """The bad byte stands in line 3, in a row that has too few columns, too: no traceback of the parser is shown."""
+    file = tmp_path / "binance-futures_trades_2025-10-10_BTCUSDT.csv"
+    row = b"binance-futures,BTCUSDT,1760054400500000,1,1,buy,1,1\n"
+    file.write_bytes(TRADES.encode() + row + b"bin\xa2,BTC\n" + row)
+    with pytest.raises(SourceError, match=r"BTCUSDT.csv:3: is not UTF-8 text"):
+        import_source("tardis", [file], tmp_path / "tape")
+    assert capfd.readouterr().err == ""
+
+
+def test_damaged_compression_is_one_error(tmp_path):
+    file = tmp_path / "binance-futures_trades_2025-10-10_BTCUSDT.csv.gz"
+    file.write_bytes(gzip.compress((TRADES + "x" * 1_000).encode())[:40])
+    with pytest.raises(SourceError, match="its compressed data is cut short"):
+        import_source("tardis", [file], tmp_path / "tape")
+
+
 def test_spot_alone_is_no_tape(tmp_path):
     file = put(
         tmp_path / "coinbase_trades_2025-10-10_AAVE-USD.csv",
