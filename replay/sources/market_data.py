@@ -37,6 +37,7 @@ class _Markets:
         self._writer = writer
         self.contracts: list[Contract] = []
         self.tape_market: list[int] = []  # -1 for spot
+        self.marked: set[int] = set()  # tape markets that a file gives marks of
         self._numbers: dict[tuple[str, bool], int] = {}
 
     def number(self, symbol: str, file: Path) -> int:
@@ -119,6 +120,8 @@ def load_feeds(
         has_marks = any(feed.table == "prices" and feed.kind == PriceKind.MARK for feed, _, _ in found)
         if not has_marks and any(market >= 0 for market in markets.tape_market):
             assumed += _make_prices(markets, lasts, digits, writer, counts)
+        elif has_marks:
+            assumed += _without_marks(markets)
         if not any(market >= 0 for market in markets.tape_market):
             raise SourceError(
                 "no file holds a derivative",
@@ -211,6 +214,7 @@ def _append(
         columns["trade_id"] = pa.array(columns["trade_id"], mask=columns["trade_id"] < 0)
     elif table == "prices":
         columns["kind"] = kind[mine]
+        markets.marked.update(columns["market"][kind[mine] == PriceKind.MARK].tolist())
     elif table == "liquidations":
         columns |= _liquidations(columns, numbers[mine], markets, writer, counts)
         del columns["taker_side"]
@@ -281,6 +285,21 @@ def levels_of_bands(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 _BAND_DIGITS = 6
+
+
+def _without_marks(markets: _Markets) -> list[str]:
+    """Say which markets have no mark, where files give marks of others: none is then made."""
+    bare = [
+        contract.base
+        for contract, market in zip(markets.contracts, markets.tape_market, strict=True)
+        if market >= 0 and market not in markets.marked
+    ]
+    if not bare:
+        return []
+    return [
+        f"{', '.join(sorted(set(bare)))}: no file gives a mark, and none is made where files give those of other "
+        "markets; the last trade stands in for it."
+    ]
 
 
 def _make_prices(

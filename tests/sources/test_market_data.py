@@ -14,6 +14,7 @@ from replay.errors import SourceError
 from replay.sources import import_source
 from replay.tape.read import Tape, open_tape
 from replay.tape.schema import Payoff, PriceKind
+from replay.units import parse_time
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TARDIS = SHARED / "tardis-2025-10-10"
@@ -102,6 +103,27 @@ def test_marks_of_derivative_ticker_are_taken_as_they_are(tmp_path):
         (1_760_054_401_500_000_000, PriceKind.MARK, 12_100_025)
     ]
     assert tape.markets[0].payoff == Payoff.LINEAR
+
+
+def test_a_market_without_a_ticker_is_named_where_others_have_one(tmp_path):
+    head = (
+        "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,"
+        "open_interest,last_price,index_price,mark_price\n"
+    )
+    ticker = put(
+        tmp_path / "binance-futures_derivative_ticker_2025-10-10_BTCUSDT.csv",
+        head + "binance-futures,BTCUSDT,1760054401500000,1760054401500000,,,,,,,121000.25\n",
+    )
+    files = [
+        put(
+            tmp_path / f"binance-futures_trades_2025-10-10_{coin}USDT.csv",
+            TRADES + f"binance-futures,{coin}USDT,1760054400500000,1760054400500000,1,buy,100.5,1\n",
+        )
+        for coin in ("BTC", "ETH")
+    ]
+    tape = imported("tardis", tmp_path / "tape", ticker, *files)
+    told = [text for text in tape.manifest["assumptions"] if "no file gives a mark" in text]
+    assert [text.split(":")[0] for text in told] == ["ETH"]
 
 
 @pytest.mark.parametrize("has_header", [True, False])
@@ -282,20 +304,28 @@ def test_spot_alone_is_no_tape(tmp_path):
         import_source("tardis", [file], tmp_path / "tape")
 
 
+LOWS = {
+    "AAVE": 63.42, "ATOM": 1.055, "AVAX": 6.02, "DOT": 0.696, "ETC": 4.743, "TRX": 0.30054, "WIF": 0.1252,
+    "XLM": 0.16514,
+}  # fmt: skip
+
+
 @needs_data
 def test_lows_of_the_crash_day_are_those_of_the_recording(tmp_path):
-    """Rows and lows are those counted in the recordings' own notes: TRX 0.30054, ATOM 1.055."""
-    files = [
-        TARDIS / "perp" / f"binance-delivery_trades_2025-10-10_{coin}USD_PERP.csv.gz"
-        for coin in ("TRX", "ATOM")
-    ]
-    tape = imported("tardis", tmp_path / "tape", *files)
+    """Rows and lows, all between 21:15 and 21:30, are those counted in the recordings' own notes."""
+    tape = imported("tardis", tmp_path / "tape", TARDIS / "perp")
     found = rows(
         tape,
-        "SELECT m.name, count(*), min(price) / 10.0 ** any_value(price_scale) FROM trades "
-        "JOIN markets m USING (market) GROUP BY 1 ORDER BY 1",
+        "SELECT split_part(m.name, 'USD', 1), min(price) / 10.0 ** any_value(price_scale), arg_min(ts, price), "
+        "count(*) FROM trades JOIN markets m USING (market) GROUP BY 1 ORDER BY 1",
     )
-    assert found == [("ATOMUSD_PERP", 116_501, 1.055), ("TRXUSD_PERP", 60_772, 0.30054)]
+    assert {name: low for name, low, _, _ in found} == LOWS
+    crash = parse_time("2025-10-10T21:15:00Z"), parse_time("2025-10-10T21:30:00Z")
+    assert all(crash[0] <= ts < crash[1] for _, _, ts, _ in found)
+    assert {name: count for name, _, _, count in found if name in ("ATOM", "TRX")} == {
+        "ATOM": 116_501,
+        "TRX": 60_772,
+    }
 
 
 @needs_data
