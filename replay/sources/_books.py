@@ -31,6 +31,8 @@ DEEPEST = 25
 BOOK_DIGITS = 12
 """Decimals in which prices of a book of changes are compared; a finer price is set aside."""
 
+_POWERS = [10**k for k in range(BOOK_DIGITS + 1)]
+
 
 class SnapshotReader(FeedReader):
     """Reads rows that each hold a whole book, best levels first: quotes, snapshots of 5 or 25 levels.
@@ -178,14 +180,26 @@ class ChangesReader(SnapshotReader):
             self._set_aside(rows, mask & ~bad, key, reason)
             bad |= mask
         markets = self._markets(rows.texts, market_of)
-        for row in np.flatnonzero(~bad).tolist():
-            market, ts = int(markets[row]), int(rows.ts[row])
-            book = books.setdefault(market, _Book())
-            if book.has_snapshot and ts // NS_PER_SECOND != book.ts // NS_PER_SECOND:
+        kept = np.flatnonzero(~bad)
+        columns_kept = (
+            rows.ts,
+            markets,
+            flags,
+            sides,
+            price.mantissa,
+            price.digits,
+            qty.mantissa,
+            qty.digits,
+        )
+        for ts, market, flag, side, mantissa, digits, amount, places in zip(
+            *(column[kept].tolist() for column in columns_kept), strict=True
+        ):
+            book = books.get(market)
+            if book is None:
+                book = books[market] = _Book()
+            elif book.has_snapshot and ts // NS_PER_SECOND != book.ts // NS_PER_SECOND:
                 yield book.levels(market)
-            level = int(price.mantissa[row]) * 10 ** (BOOK_DIGITS - int(price.digits[row]))
-            quantity = (int(qty.mantissa[row]), int(qty.digits[row]))
-            book.set(ts, bool(flags[row]), Side(int(sides[row])), level, quantity)
+            book.set(ts, flag, side, mantissa * _POWERS[BOOK_DIGITS - digits], (amount, places))
 
 
 def _coded(column: pa.StringArray, words: tuple[str, str]) -> npt.NDArray[np.int8]:
@@ -205,13 +219,13 @@ class _Book:
         self._was_snapshot = False
         self._sides: tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]] = ({}, {})
 
-    def set(self, ts: int, snapshot: bool, side: Side, price: int, qty: tuple[int, int]) -> None:
-        """Take one row."""
+    def set(self, ts: int, snapshot: int, side: int, price: int, qty: tuple[int, int]) -> None:
+        """Take one row; ``snapshot`` is 1 or 0."""
         if snapshot and not self._was_snapshot:
             for levels in self._sides:
                 levels.clear()
             self.has_snapshot = True
-        self._was_snapshot = snapshot
+        self._was_snapshot = bool(snapshot)
         if not self.has_snapshot:
             return
         self.ts = ts
