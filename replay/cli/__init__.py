@@ -25,11 +25,11 @@ BROKEN_PIPE = 141
 
 _COMMANDS = {
     "import": ("replay.cli.importing:import_", "Turn public files into a tape."),
-    "band": ("replay.cli.band:band", "Replay an anonymous day under many seeds."),
-    "populate": ("replay.cli.populate:populate_", "Give a tape of anonymous trades modelled accounts."),
     "check": ("replay.cli.check:check", "Look for gaps, breaks and damage in a tape."),
+    "populate": ("replay.cli.populate:populate_", "Give a tape of anonymous trades modelled accounts."),
     "rules": ("replay.cli.rules:rules", "List, show and check the rules of exchanges."),
     "run": ("replay.cli.running:run", "Replay a tape under the rules of an exchange."),
+    "band": ("replay.cli.band:band", "Replay an anonymous day under many seeds."),
     "sql": ("replay.cli.sql:sql", "Question a run in SQL, or by a named query."),
     "state": ("replay.cli.state:state", "Show where a replay stood at a moment."),
     "explain": ("replay.cli.explain:explain", "Tell why an account was hit or spared, step by step."),

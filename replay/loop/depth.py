@@ -237,9 +237,9 @@ class Depth:
 
 
 def _is_crossed(rows: DepthRows) -> bool:
-    """Tell whether the best bid of a snapshot is not below its best ask."""
+    """Tell whether the best bid of a snapshot is above its best ask; a locked book, equal ones, may be."""
     bids, asks = rows.price[rows.side == Side.BID], rows.price[rows.side == Side.ASK]
-    return len(bids) > 0 and len(asks) > 0 and int(bids.max()) >= int(asks.min())
+    return len(bids) > 0 and len(asks) > 0 and int(bids.max()) > int(asks.min())
 
 
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -120,7 +120,7 @@ def test_headers_without_a_fill_name_the_file_of_fills(tmp_path: Path) -> None:
 
 
 def test_misuse_is_exit_code_2(tmp_path: Path) -> None:
-    assert run("import", "bybit", tmp_path, "--out", tmp_path / "tape").exit_code == 2
+    assert run("import", "okcoin", tmp_path, "--out", tmp_path / "tape").exit_code == 2
     assert run("import", "hyperliquid", "--out", tmp_path / "tape").exit_code == 2
     assert run("import", "hyperliquid", tmp_path).exit_code == 2
 

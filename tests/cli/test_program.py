@@ -48,7 +48,9 @@ def python(code, **environment):
 
 
 def test_the_commands_are_those_of_the_design():
-    assert COMMANDS == ["import", "check", "rules", "run", "sql", "state", "explain", "report", "completion"]
+    assert COMMANDS == [
+        "import", "check", "populate", "rules", "run", "band", "sql", "state", "explain", "report", "completion",
+    ]  # fmt: skip
 
 
 def test_every_command_has_help_with_an_example_that_names_it():

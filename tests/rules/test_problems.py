@@ -721,7 +721,7 @@ TIERS = changed(FLAT, BRACKETS)
             "",
             "margin.tables.0.currencies",
             "`currencies` is missing in [[margin.tables]]",
-            'write the settle currencies its notional may be in, such as ["USDC"]',
+            'write the settle currencies its notional may be in, such as ["USDC"]; ["*"]: all others',
         ),
         (
             "from = 50000\n",
