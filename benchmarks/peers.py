@@ -54,7 +54,9 @@ class Row:
         return self.events / statistics.median(self.seconds)
 
 
-class _Nothing:
+class Nothing:
+    """A sink of run tables that keeps none."""
+
     def append(self, table: str, columns: Any) -> None:
         """Take rows and forget them."""
 
@@ -75,22 +77,22 @@ def scan(tape: Tape) -> int:
 def replayed(tape: Tape, *, batch_rows: int = 131_072) -> int:
     """Replay a tape, recorded, to positions and equity; return the fills."""
     plan = compile_rules(load_rules("hyperliquid@2023-02"), tape.markets, tape.ledgers)
-    loop = Replay(tape, plan, _Nothing())
+    loop = Replay(tape, plan, Nothing())
     for _ in loop.run(batch_rows=batch_rows):
         pass
     return loop.outcome.rows["fills"]
 
 
-class _Decoded:
+class Decoded:
     """A tape whose windows are in memory."""
 
     def __init__(self, tape: Tape) -> None:
-        self._windows = list(tape.windows(batch_rows=131_072, threads=2))
+        self.decoded = list(tape.windows(batch_rows=131_072, threads=2))
         self.__dict__.update(tape.__dict__)
         self.select = tape.select
 
     def windows(self, **_: Any) -> Any:
-        yield from self._windows
+        yield from self.decoded
 
 
 def dict_loop(tape: Tape, fills: int) -> int:
@@ -282,7 +284,7 @@ def main(fills: int, accounts: int, markets: int, events: int, repeat: int, out:
     if not (out / name / "tape.json").exists():
         make_tape(out / name, Size(fills=fills, accounts=accounts, markets=markets))
     tape = open_tape(out / name)
-    memory: Any = _Decoded(tape)
+    memory: Any = Decoded(tape)
     few = min(fills, 300_000)
     jobs: list[tuple[str, str, Callable[[], int]]] = [
         ("bare scan", "the columns of the fills to NumPy", lambda: scan(tape)),
