@@ -6,7 +6,7 @@ sums. Scores are floating point for order only; equal scores fall back to the po
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from replay.loop.margin import maintenance_of, notional_at, valued_pool
 from replay.loop.policies.scores import score
 from replay.loop.policies.winners import Winners as Candidates
 from replay.loop.state import Arrays, State
+from replay.rules.plan import Adl
 from replay.tape.schema import Grade
 from replay.units import ATOM, BOUND, RATE_SCALE
 
@@ -32,7 +33,7 @@ _RATE_ONE = 10**RATE_SCALE
 
 @dataclass(frozen=True, slots=True)
 class Winners:
-    """Candidates of one market and side: positions in profit, in order of slots, money in atoms.
+    """Candidates of one market and side, in order of slots, money in atoms.
 
     ``share`` is the part of the pool's equity that the position's own bankruptcy price would use up,
     ``maintenance`` that of the position, ``pool_maintenance`` and ``wallet`` (cash) those of the pool.
@@ -80,62 +81,28 @@ class Winners:
             maintenance=self.maintenance,
         )
 
-
-Score = Callable[[Winners], Floats]
-"""A policy of ranking: a score per candidate, larger is closed earlier."""
-
-
-def leveraged_price_ratio(winners: Winners) -> Floats:
-    """Score by (mark/entry, inverted for shorts) x (notional / account value).
-
-    Source: Hyperliquid's page on auto-deleveraging, for shorts in the natural reading.
-    """
-    return _score(winners.of_account(), "price_ratio", "notional_on_equity")
+    def of_position_on_account(self) -> Candidates:
+        """Return them with the maintenance of the position on the equity of the account."""
+        return replace(self.of_account(), maintenance=self.maintenance)
 
 
-def leveraged_return(winners: Winners) -> Floats:
-    """Score by (profit / entry value) x effective leverage, ``|V| / (V - V_bankruptcy)``.
-
-    Source: the leveraged-return ranking that Bybit and BitMEX describe.
-    """
-    return _score(winners.of_position(), "profit_on_entry", "notional_on_equity")
-
-
-def entry_return(winners: Winners) -> Floats:
-    """Score by profit / entry value alone. Source: KuCoin's older ranking of cross positions."""
-    return _score(winners.of_position(), "profit_on_entry", "one")
-
-
-def return_at_risk(winners: Winners) -> Floats:
-    """Score by (profit / entry value) x (maintenance of the position / equity, at least one unit of money).
-
-    Source: Extended's ranking; Gate and Bitget multiply by the account's rate.
-    """
-    account = replace(winners.of_account(), maintenance=winners.maintenance)
-    return _score(account, "profit_on_entry", "maintenance_on_equity_of_one")
-
-
-def wallet_return_at_risk(winners: Winners) -> Floats:
-    """Score by (profit / wallet, at least one unit of money) x (maintenance / equity of the account).
-
-    Source: Binance's ranking, which Aster and Aevo share.
-    """
-    return _score(winners.of_account(), "profit_on_wallet", "maintenance_on_equity")
-
-
-def _score(candidates: Candidates, profit_term: str, leverage_term: str) -> Floats:
-    joined = score(candidates, profit_term=profit_term, leverage_term=leverage_term, loss_rule="exclude")
-    return joined.astype(np.float64)
-
-
-SCORES: dict[str, Score] = {
-    "leveraged_price_ratio": leveraged_price_ratio,
-    "leveraged_return": leveraged_return,
-    "entry_return": entry_return,
-    "return_at_risk": return_at_risk,
-    "wallet_return_at_risk": wallet_return_at_risk,
+SCOPES: Mapping[str, Callable[[Winners], Candidates]] = {
+    "account": Winners.of_account,
+    "position": Winners.of_position,
+    "position_on_account": Winners.of_position_on_account,
 }
-"""Registered scores, by the name rule files use."""
+"""Whose equity, notional and maintenance a score takes, by the name rule files use."""
+
+
+def scores_of(rule: Adl, winners: Winners) -> Floats:
+    """Return the score of each candidate under the rules; the largest is closed first."""
+    joined = score(
+        SCOPES[rule.equity_scope](winners),
+        profit_term=rule.profit_term,
+        leverage_term=rule.leverage_term,
+        loss_rule=rule.loss_rule,
+    )
+    return joined.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +137,7 @@ class Ranking:
 def _candidates(
     s: Arrays,
     slots: Array,
+    with_losers: bool,
     kept: Array,
     cost: Array,
     value: Array,
@@ -190,7 +158,7 @@ def _candidates(
             continue
         size_notional = notional_at(m, p.size, m.mark)
         at_mark = signed_value(p.size, size_notional, m.inverse != 0)
-        if at_mark - p.cost <= 0 or p.cost == 0 or size_notional == 0:
+        if (at_mark - p.cost <= 0 and not with_losers) or p.cost == 0 or size_notional == 0:
             continue
         if pool.special or pool.in_breach or not valued_pool(s, i64(p.pool)):
             continue
@@ -218,19 +186,19 @@ def _candidates(
 
 
 def rank_winners(
-    state: State, market: int, *, losers_are_long: bool, score: Score, lights: int, need: int | None = None
+    state: State, market: int, rule: Adl, *, losers_are_long: bool, need: int | None = None
 ) -> Ranking:
-    """Rank the profitable positions on the other side of a market.
+    """Rank the positions on the other side of a market.
 
-    Pools in breach, pseudo accounts, pools without equity and positions without profit are no candidates.
-    Pools of unknown equity come last, by their price ratio alone.
+    Pools in breach, pseudo accounts and pools without equity are no candidates; positions without profit
+    only where the loss rule has them. Pools of unknown equity come last, as if their equity were the
+    position's own value.
 
     Args:
         state: The state at the end of the step.
         market: The market.
+        rule: How they are scored, and how many steps the indicator has.
         losers_are_long: Side of the losers; winners are on the other.
-        score: The policy.
-        lights: How many steps of the indicator there are, by cumulative quantity.
         need: Quantity that a queue is to close, so that those behind need no order; None ranks all.
     """
     positions = state.positions
@@ -244,6 +212,7 @@ def rank_winners(
     count = _candidates(
         state.arrays,
         slots,
+        rule.loss_rule != "exclude",
         kept,
         cost,
         value,
@@ -270,14 +239,14 @@ def rank_winners(
         wallet[:count],
         known[:count],
     )
-    scores = score(winners)
+    scores = scores_of(rule, winners)
     first = _first_of(winners, scores, need)
     chosen = winners if first is None else winners.rows(first)
     score_of = scores if first is None else scores[first]
     order = np.lexsort((chosen.position, chosen.pool, -score_of, 1 - chosen.known.astype(np.int8)))
     total = int(winners.size.sum())
     ranked = chosen.rows(order)
-    return Ranking(ranked, score_of[order], indicator(ranked.size, lights, total), count)
+    return Ranking(ranked, score_of[order], indicator(ranked.size, rule.lights, total), count)
 
 
 _FEW = 64

@@ -354,6 +354,11 @@ def _apply_prices(s: Arrays, w: Window, x: Scratch, ts: int) -> bool:
             m.quoted_ts = ts
             if price != m.mark or not m.has_mark:
                 set_mark(s, market, price)
+        if rows.kind[c[2]] == m.oracle_kind:
+            if price <= 0:
+                fault(s, BAD_PRICE, -1, market)
+                return False
+            m.oracle = price
         c[2] += 1
     return True
 

@@ -296,7 +296,8 @@ class Cascade:
     def _losing(self, batch: ForcedBatch, i: int, bankruptcy_value: int, origin: str) -> Losing:
         """Return what is left of a forced order as a loser, priced as the rules say."""
         assert self._plan.adl is not None
-        value = bankruptcy_value if self._plan.adl.price == "bankruptcy" else None
+        at_bankruptcy = self._plan.adl.price in ("bankruptcy", "clamped_oracle")
+        value = bankruptcy_value if at_bankruptcy else None
         pool, position = int(batch.pool[i]), int(batch.position[i])
         quantity = abs(int(self._state.positions[position]["size"]))
         (row,) = self.episodes.rows(np.array([position]))

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from replay.kernels import i64, kernel
 from replay.loop.absorbers import AbsorberBook
-from replay.loop.adl import SCORES, Ranking, book_pairs, pair_queue, rank_winners
+from replay.loop.adl import Ranking, book_pairs, pair_queue, rank_winners
 from replay.loop.books import value_of
 from replay.loop.episodes import Episodes
 from replay.loop.margin import valued_pool
@@ -20,6 +20,7 @@ from replay.loop.policies.wiring import taken_by
 from replay.loop.rows import CascadeRows, Sink, append_rows
 from replay.loop.state import Arrays, State
 from replay.loop.waterfall import parts_of_values, signed_like, value_of_sizes
+from replay.rules.numbers import RATE_ONE
 from replay.rules.plan import Adl
 from replay.units import BOUND
 
@@ -72,6 +73,7 @@ class Deleveraging:
         self._episodes = episodes
         self._absorber = absorber
         self._policy = None if rule.method == QUEUE else named_policy(rule.method)
+        self._is_plain_queue = self._policy is None and rule.winner_cap == RATE_ONE
 
     def close(self, ts: int, losing: list[Losing]) -> set[int]:
         """Close losers against the ranked winners of their market, one ranking per market and side.
@@ -96,10 +98,9 @@ class Deleveraging:
         ranking = rank_winners(
             state,
             market,
+            rule,
             losers_are_long=is_long,
-            score=SCORES[rule.score],
-            lights=rule.lights,
-            need=int(quantities.sum()) if self._policy is None else None,
+            need=int(quantities.sum()) if self._is_plain_queue else None,
         )
         loser, winner, pieces = pair_queue(quantities, self._offered(market, quantities, ranking))
         values = self._piece_values(market, is_long, orders, loser, pieces)
@@ -146,9 +147,16 @@ class Deleveraging:
         return set(state.pools["account"][ranking.pool[winner]].tolist())
 
     def _offered(self, market: int, quantities: Array, ranking: Ranking) -> Array:
-        """Return what each winner gives: the whole position in a queue, else what the policy takes of it."""
-        if self._policy is None:
+        """Return what each winner gives: in a queue the whole position up to the cap, else what the policy says.
+
+        A cap is rounded down to lots, and to one lot at least.
+        """
+        if self._is_plain_queue:
             return ranking.size
+        if self._policy is None:
+            one = self._state.markets[market].lot
+            capped = [size * self._rule.winner_cap // RATE_ONE // one * one for size in ranking.size.tolist()]
+            return np.minimum(np.maximum(np.array(capped, np.int64), one), ranking.size)
         lot = self._state.markets[market].lot
         return taken_by(self._policy, int(quantities.sum()), lot, ranking.winners, self._rule.method)
 
@@ -163,7 +171,7 @@ class Deleveraging:
         arrays = self._state.arrays
         record = arrays.markets[market]
         is_positive = is_long != bool(record["inverse"])
-        mark = int(record["previous_mark"] if self._rule.price == "previous_mark" else record["mark"])
+        mark = self._price(record)
         quantities = pieces if is_long else -pieces
         values = value_of_sizes(
             self._state, np.full(len(pieces), market), quantities, np.full(len(pieces), mark)
@@ -175,9 +183,20 @@ class Deleveraging:
         for order, end in zip(orders, ends, strict=True):
             if order.value is not None and end > start:
                 whole = min(max(order.value, least), most)
-                values[start:end] = _shared(whole, order.quantity, pieces[start:end])
+                parts = _shared(whole, order.quantity, pieces[start:end])
+                if self._rule.price == "clamped_oracle" and order.episode >= 0:
+                    parts = np.maximum(values[start:end], parts)  # never worse for the loser
+                values[start:end] = parts
             start = end
         return values
+
+    def _price(self, record: Any) -> int:
+        """Return the price of the rules in the scale of marks; the mark before a market's first oracle."""
+        if self._rule.price == "previous_mark":
+            return int(record["previous_mark"])
+        if self._rule.price in ("oracle", "clamped_oracle") and record["oracle"]:
+            return int(record["oracle"])
+        return int(record["mark"])
 
     def _write(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.errors import ReplayError, TapeError
+from replay.errors import ReplayError, RulesError, TapeError
 from replay.loop.added import Added, book_added, cut_window
 from replay.loop.advance import (
     ATTEND,
@@ -53,11 +53,12 @@ from replay.loop.state import (
     State,
     guess_positions,
     mark_sources,
+    oracle_sources,
 )
 from replay.rules.plan import Plan
 from replay.tape.ahead import read_ahead
 from replay.tape.read import NONE, Tape, Window
-from replay.tape.schema import Grade
+from replay.tape.schema import Grade, Payoff
 from replay.units import format_time
 
 Array = npt.NDArray[Any]
@@ -85,6 +86,20 @@ def _bucket(plan: Plan) -> int:
     if plan.depth is None or plan.depth.provider != "volume":
         return 0
     return max(1, plan.depth.window_ns // BUCKETS)
+
+
+def _oracles(plan: Plan, kind_rows: dict[tuple[int, int], int], tape: Tape) -> list[int]:
+    """Return the price kind of each market's oracle; refuse rules that need one the tape does not have."""
+    kinds = oracle_sources(kind_rows, tape.markets)
+    for market, kind in zip(tape.markets, kinds, strict=True):
+        if plan.oracle_key and kind < 0 and market.payoff != Payoff.SPOT:
+            raise RulesError(
+                f"the rules use the oracle price, and the tape has neither oracle nor index of {market.name}",
+                file=tape.path,
+                key=plan.oracle_key,
+                mend="import a source of oracle or index prices too, or choose another price with --set",
+            )
+    return kinds
 
 
 class Replay:
@@ -130,6 +145,7 @@ class Replay:
             tape.ledgers,
             tape.account_names,
             mark_kinds=kinds,
+            oracle_kinds=_oracles(plan, kind_rows, tape),
             fills_set_mark=from_fills,
             plan=plan,
             watching=rules_decide,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay.loop.adl import SCORES, Ranking, rank_winners
+from replay.loop.adl import Ranking, rank_winners
 from replay.loop.cascade import Cascade
 from replay.loop.margin import is_valued, valuation
 from replay.loop.rows import Sink
@@ -188,7 +188,5 @@ def _rankings(state: State, adl: Adl, markets: Array, sizes: Array) -> Iterator[
             if len(rows):
                 yield (
                     rows,
-                    rank_winners(
-                        state, market, losers_are_long=not is_long, score=SCORES[adl.score], lights=adl.lights
-                    ),
+                    rank_winners(state, market, adl, losers_are_long=not is_long),
                 )

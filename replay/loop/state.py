@@ -86,6 +86,8 @@ MARKET = np.dtype(
         ("mark_den", "i8"),
         ("mark_factor", "i8"),  # 10**(mark_scale - price_scale)
         ("mark_kinds", "i8"),  # bit mask of PriceKind that set the mark
+        ("oracle", "i8"),  # the last price of oracle_kind, 0 before the first
+        ("oracle_kind", "i8"),  # PriceKind of the oracle, -1 if the tape has neither oracle nor index
         ("funding_pool", "i4"),
         ("unseen", "i4"),  # position slots of the pseudo accounts
         ("book", "i4"),
@@ -398,6 +400,7 @@ class State:
         ledgers: (dex, currency) of the tape, by id.
         account_names: Accounts of the tape, by id; pseudo accounts are appended.
         mark_kinds: Per market the bit mask of price kinds that set its mark.
+        oracle_kinds: Per market the price kind of its oracle, -1 for none; left out: none has one.
         fills_set_mark: Per market whether trades set its mark.
         plan: Object with the tier arrays and ``breach_at_equal`` (a compiled rule book).
         watching: Whether breaches are searched for (the rules decide who is liquidated).
@@ -410,6 +413,7 @@ class State:
         account_names: Sequence[str],
         *,
         mark_kinds: Sequence[int],
+        oracle_kinds: Sequence[int] | None = None,
         fills_set_mark: Sequence[bool],
         plan: Any,
         watching: bool,
@@ -430,6 +434,7 @@ class State:
             record["mark_factor"] = 10 ** (market.mark_scale - market.price_scale)
             record["mark_ts"] = record["quoted_ts"] = NEVER
             record["mark_kinds"] = mark_kinds[market.id]
+            record["oracle_kind"] = -1 if oracle_kinds is None else oracle_kinds[market.id]
             record["fills_set_mark"] = fills_set_mark[market.id]
             if market.payoff != Payoff.SPOT:
                 for name, scale in (("price", market.price_scale), ("mark", market.mark_scale)):
@@ -609,6 +614,14 @@ def mark_sources(
         kinds.append(mask)
         from_fills.append(PriceKind.MARK not in has and PriceKind.LAST not in has)
     return kinds, from_fills
+
+
+def oracle_sources(kind_rows: dict[tuple[int, int], int], markets: Sequence[Market]) -> list[int]:
+    """Choose each market's oracle from the counts of rows per (market, kind): oracle rows, else the index."""
+    return [
+        next((int(k) for k in (PriceKind.ORACLE, PriceKind.INDEX) if kind_rows.get((m.id, int(k)))), -1)
+        for m in markets
+    ]
 
 
 def _power_of_two(need: int) -> int:

@@ -210,20 +210,59 @@ AXES: Mapping[str, Axis] = {
             "wallet_return_at_risk": (
                 "First is the highest (profit / wallet) x (the account's maintenance / equity)."
             ),
+            "terms": "First is the highest product of the two terms that follow.",
         },
         ("set_leverage", "opening_leverage"),
     ),
+    "adl.profit_term": Axis(
+        {
+            "profit_on_entry": "The profit part is profit / entry value.",
+            "price_ratio": "The profit part is mark / entry, inverted for shorts.",
+            "profit_on_wallet": "The profit part is profit / the account's cash, which is at least 1.",
+            "profit_on_equity": "The profit part is profit / equity.",
+            "profit": "The profit part is the profit itself.",
+            "entry_value": "The profit part is the entry value of a lot.",
+        }
+    ),
+    "adl.leverage_term": Axis(
+        {
+            "one": "There is no leverage part.",
+            "notional_on_equity": "The leverage part is notional / equity.",
+            "maintenance_on_equity": "The leverage part is maintenance / equity.",
+            "maintenance_on_equity_of_one": "The leverage part is maintenance / equity, which is at least 1.",
+        }
+    ),
+    "adl.equity_scope": Axis(
+        {
+            "account": "Notional, maintenance and equity are those of the whole pool.",
+            "position": "They are those of the position, with its share of the pool's equity by maintenance.",
+            "position_on_account": "The maintenance is the position's, equity and notional are the pool's.",
+        }
+    ),
     "adl.loss_rule": Axis(
-        {"exclude": "Only positions in profit are closed."},
-        ("divide", "product", "zero", "smaller_abs_first"),
+        {
+            "exclude": "Only positions in profit are closed.",
+            "divide": "Positions at a loss come last: their loss is divided by the leverage part.",
+            "product": "Positions at a loss come last: their loss is multiplied by the leverage part.",
+            "zero": "Positions at a loss come last: they score zero.",
+            "smaller_abs_first": "Positions at a loss come last, the smaller loss first.",
+        }
     ),
     "adl.price": Axis(
         {
             "previous_mark": "Both sides trade at the mark before the one that brought the loser down.",
             "mark": "Both sides trade at the mark.",
             "bankruptcy": "Both sides trade at the loser's bankruptcy price.",
+            "oracle": (
+                "Both sides trade at the oracle price, or the index where a tape has no oracle; before a "
+                "market's first, at the mark."
+            ),
+            "clamped_oracle": (
+                "Both sides trade at the oracle price, but no better for the winner than the loser's "
+                "bankruptcy price."
+            ),
         },
-        ("oracle", "clamped_oracle", "zero_price"),
+        ("zero_price",),
     ),
     "depth.provider": Axis(
         {
@@ -289,16 +328,12 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
         "suspends_book_liquidation": "no forced orders in the book meanwhile",
         "amount": "how much is closed",
         "exempt": "markets and accounts that are spared",
-        "profit_term": "the profit part of the score",
-        "leverage_term": "the leverage part of the score",
         "combine": "how the score is put together",
-        "equity_scope": "whose equity counts",
         "net_hedges": "hedges netted first",
         "queue_scope": "one queue for what",
         "tie_break": "order of equal scores",
         "refresh": "when ranks are made anew",
         "fallback_price": "another price in need",
-        "per_counterparty_cap": "a cap per account",
         "must_not_worsen_counterparty": "a safeguard of the closed account",
         "cancel_winner_orders": "open orders of the closed",
         "mode": "how it is booked",

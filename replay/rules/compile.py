@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from replay.rules.numbers import RATE_ONE
 from replay.rules.plan import Plan
 from replay.rules.waterfall import (
     AdlOff,
+    AdlOn,
     AdlRung,
     BookOrderRung,
     CancelRung,
@@ -33,6 +34,23 @@ if TYPE_CHECKING:
     from replay.tape.read import Market
 
 _Tier = tuple[int, int, int]
+
+NEEDS_PROFIT = ("profit_pro_rata", "wealth_pro_rata", "levered_pro_rata", "capped_pro_rata")
+"""Methods of adl.method whose shares are shares of a profit."""
+
+NAMED_SCORES: Mapping[str, tuple[str, str, str]] = {
+    "leveraged_price_ratio": ("price_ratio", "notional_on_equity", "account"),
+    "leveraged_return": ("profit_on_entry", "notional_on_equity", "position"),
+    "entry_return": ("profit_on_entry", "one", "position"),
+    "return_at_risk": ("profit_on_entry", "maintenance_on_equity_of_one", "position_on_account"),
+    "wallet_return_at_risk": ("profit_on_wallet", "maintenance_on_equity", "account"),
+}
+"""Profit term, leverage term and equity scope of the scores that have a name.
+
+Sources, in order: Hyperliquid's page on auto-deleveraging, for shorts in the natural reading; the leveraged
+return of Bybit and BitMEX; KuCoin's older ranking of cross positions; Extended (Gate and Bitget multiply by
+the rate of the account); Binance, which Aster and Aevo share.
+"""
 
 
 def compile_rules(
@@ -83,6 +101,7 @@ def compile_rules(
         adl=_adl(book),
         allocation=book.rules.bankruptcy.allocation,
         assumptions=book.rules.assumptions,
+        oracle_key=_oracle_key(book),
     )
 
 
@@ -324,7 +343,24 @@ def _check_adl(book: RuleBook) -> None:
                 "take it out, or write an [adl] that is enabled",
                 "adl",
             )
-    elif not starts:
+        return
+    if rules.adl.winner_cap is not None and rules.adl.method is not None:
+        raise _refuse(
+            book,
+            "adl.winner_cap",
+            f"the method {rules.adl.method} says itself how much of each it takes",
+            "take winner_cap out, or adl.method",
+            "adl.method",
+        )
+    if rules.adl.loss_rule != "exclude" and (rules.adl.method or "").partition(" ")[0] in NEEDS_PROFIT:
+        raise _refuse(
+            book,
+            "adl.loss_rule",
+            f"{rules.adl.loss_rule} lets positions at a loss be closed, and {rules.adl.method} shares by profit",
+            'write loss_rule = "exclude"',
+            "adl.method",
+        )
+    if not starts:
         raise _refuse(
             book,
             "adl.enabled",
@@ -340,14 +376,30 @@ def _adl(book: RuleBook) -> plan.Adl | None:
     adl = book.rules.adl
     if isinstance(adl, AdlOff):
         return None
+    profit_term, leverage_term, equity_scope = NAMED_SCORES.get(
+        adl.score, (adl.profit_term, adl.leverage_term, adl.equity_scope)
+    )
+    assert profit_term is not None
+    assert leverage_term is not None
+    assert equity_scope is not None
     return plan.Adl(
-        score=adl.score,
+        profit_term=profit_term,
+        leverage_term=leverage_term,
+        equity_scope=equity_scope,
+        loss_rule=adl.loss_rule,
         price=adl.price,
         winner_fee_rate=adl.winner_fee,
         loser_fee_rate=adl.loser_fee,
         lights=adl.lights,
+        winner_cap=RATE_ONE if adl.winner_cap is None else adl.winner_cap,
         method=adl.method or "queue",
     )
+
+
+def _oracle_key(book: RuleBook) -> str:
+    """Return the key of the rules that needs oracle prices, or nothing."""
+    adl = book.rules.adl
+    return "adl.price" if isinstance(adl, AdlOn) and "oracle" in adl.price else ""
 
 
 def _depth(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from replay.rules.axes import AXES
+from replay.rules.compile import NAMED_SCORES
 from replay.rules.margin import FlatMargin
 from replay.rules.model import RuleBook
 from replay.rules.plan import Adl, BookOrder, Plan, Rung
@@ -64,6 +65,7 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "absorbers.*.window": lambda value: f"both measured against the peaks of the last {value},",
     "absorbers.*.least_balance": lambda value: f"if the balance is above {value}.",
     "adl.method": lambda value: f"The winners that are closed are chosen by {value}.",
+    "adl.winner_cap": lambda value: f"A step closes at most {_percent(value)} of a position.",
     "adl.winner_fee": lambda value: f"A winner pays {_percent(value)} of the value.",
     "adl.loser_fee": lambda value: f"A loser pays {_percent(value)} of the value.",
     "adl.lights": lambda value: f"Ranks are shown in {value} steps.",
@@ -137,8 +139,15 @@ def summary(book: RuleBook, plan: Plan) -> dict[str, str]:
 
 
 def _adl(adl: Adl) -> str:
-    who = adl.score if adl.method == "queue" else f"{adl.method}, ranked by {adl.score},"
+    score = next(
+        (name for name, terms in NAMED_SCORES.items() if terms == _terms(adl)), " x ".join(_terms(adl))
+    )
+    who = score if adl.method == "queue" else f"{adl.method}, ranked by {score},"
     return f"{who} at {adl.price}"
+
+
+def _terms(adl: Adl) -> tuple[str, str, str]:
+    return adl.profit_term, adl.leverage_term, adl.equity_scope
 
 
 def _rung(rung: Rung) -> str:

@@ -112,20 +112,29 @@ class Adl:
     """How winners are chosen and closed.
 
     Attributes:
-        score: Name of a registered score, see ``replay.loop.adl.SCORES``.
-        price: ``previous_mark``, ``mark``, or ``bankruptcy`` of the loser.
+        profit_term: Name of the profit part of the score, see ``replay.loop.policies.scores``.
+        leverage_term: Name of its leverage part.
+        equity_scope: Whose equity, notional and maintenance the score takes, see ``replay.loop.adl.SCOPES``.
+        loss_rule: What becomes of candidates at a loss.
+        price: ``previous_mark``, ``mark``, ``bankruptcy`` of the loser, ``oracle``, or ``clamped_oracle``: the
+            oracle, but no better for the winner than the loser's bankruptcy price.
         winner_fee_rate: Fee of a winner, in 1e-12 of value.
         loser_fee_rate: Fee of a loser that is no absorber.
         lights: Steps of the indicator.
+        winner_cap: The most of a position that a step closes, in 1e-12 of its size.
         method: ``queue``: winners are closed whole in the order of their score; else the name of a policy
             with its options, see ``replay.loop.policies.registry``.
     """
 
-    score: str
-    price: Literal["previous_mark", "mark", "bankruptcy"]
+    profit_term: str
+    leverage_term: str
+    equity_scope: str
+    loss_rule: str
+    price: Literal["previous_mark", "mark", "bankruptcy", "oracle", "clamped_oracle"]
     winner_fee_rate: int
     loser_fee_rate: int
     lights: int
+    winner_cap: int = 10**12
     method: str = "queue"
 
 
@@ -175,6 +184,7 @@ class Plan:
         adl: How winners are closed; None where that never happens.
         allocation: How a pool's equity is shared over its positions for their bankruptcy prices.
         assumptions: What the rule file assumes because the venue does not publish it.
+        oracle_key: The key of the rule file that needs oracle prices; empty: none does.
     """
 
     name: str
@@ -190,3 +200,4 @@ class Plan:
     adl: Adl | None
     allocation: Literal["maintenance_proportional"]
     assumptions: tuple[str, ...]
+    oracle_key: str = ""

@@ -206,7 +206,8 @@ def _values_now(loc: Sequence[str | int], tag: str | None) -> list[str]:
     if tag is None:
         return now
     fields = _table(loc, tag)[1].model_fields
-    allowed = get_args(fields[str(loc[-1])].annotation)
+    parts = get_args(fields[str(loc[-1])].annotation)
+    allowed = [value for part in parts for value in get_args(part) or (part,)]  # a key that may be left out
     here = {str(value).lower() if isinstance(value, bool) else value for value in allowed}
     return [value for value in now if value in here]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -196,18 +197,59 @@ class AdlOn(Section):
 
     enabled: Annotated[Literal[True], Boolean]
     score: Literal[
-        "leveraged_price_ratio", "leveraged_return", "entry_return", "return_at_risk", "wallet_return_at_risk"
+        "leveraged_price_ratio",
+        "leveraged_return",
+        "entry_return",
+        "return_at_risk",
+        "wallet_return_at_risk",
+        "terms",
     ]
+    profit_term: (
+        Literal[
+            "profit_on_entry", "price_ratio", "profit_on_wallet", "profit_on_equity", "profit", "entry_value"
+        ]
+        | None
+    ) = Field(default=None, description='the profit part of a score of "terms"')
+    leverage_term: (
+        Literal["one", "notional_on_equity", "maintenance_on_equity", "maintenance_on_equity_of_one"] | None
+    ) = Field(default=None, description='the leverage part of a score of "terms"')
+    equity_scope: Literal["account", "position", "position_on_account"] | None = Field(
+        default=None, description='whose equity a score of "terms" takes'
+    )
     method: Sentence | None = Field(
         default=None,
         description='how the closed are chosen, such as "contract_pro_rata" or "mine.py:smallest_first"; '
         "left out: a queue in the order of the score",
     )
-    loss_rule: Literal["exclude"]
-    price: Literal["previous_mark", "mark", "bankruptcy"]
+    loss_rule: Literal["exclude", "divide", "product", "zero", "smaller_abs_first"]
+    price: Literal["previous_mark", "mark", "bankruptcy", "oracle", "clamped_oracle"]
+    winner_cap: Part | None = Field(
+        default=None,
+        description='the most of a position that a step closes, as a share of it, such as "0.5"; left out: all',
+    )
     winner_fee: Fee = Field(description='the fee of a winner as a share of value, such as "0.0002"')
     loser_fee: Fee = Field(description='the fee of a loser as a share of value, such as "0.00055"')
     lights: Count = Field(description='the steps of the indicator of ranks, such as "5"')
+
+    @model_validator(mode="after")
+    def _terms_whole(self) -> Self:
+        terms = {
+            "profit_term": self.profit_term,
+            "leverage_term": self.leverage_term,
+            "equity_scope": self.equity_scope,
+        }
+        wrong = [key for key, value in terms.items() if (value is None) == (self.score == "terms")]
+        if not wrong:
+            return self
+        if self.score == "terms":
+            raise problem(
+                f'score = "terms" stands without `{wrong[0]}`', f"write {', '.join(terms)} with it", wrong[0]
+            )
+        raise problem(
+            f"`{wrong[0]}` stands beside score = {json.dumps(self.score)}, which has terms of its own",
+            f'take it out, or write score = "terms" with {", ".join(terms)}',
+            wrong[0],
+        )
 
 
 def _adl_tag(value: object) -> str | None:

@@ -310,6 +310,13 @@ class Books:
     def __post_init__(self) -> None:
         self.published = {row.market for row in self.day.prices if row.kind == PriceKind.MARK}
         self.quoted = {row.market for row in self.day.prices if row.kind == PriceKind.LAST}
+        self.oracles: dict[int, int] = {}
+        self.oracle_kinds = {
+            row.market: PriceKind.INDEX for row in self.day.prices if row.kind == PriceKind.INDEX
+        }
+        self.oracle_kinds |= {
+            row.market: PriceKind.ORACLE for row in self.day.prices if row.kind == PriceKind.ORACLE
+        }
 
     # -- finding
 
@@ -465,6 +472,11 @@ class Books:
                 amount = round(Fraction(abs(self.value(position)) * row.rate, RATE_ONE))
                 self.pay(position.pool, through, sign(position.size) * amount)
                 self.check()
+
+    def note_oracle(self, row: Price) -> None:
+        """Keep the oracle's last price: the oracle rows of a market, or its index if it has none."""
+        if row.kind == self.oracle_kinds.get(row.market):
+            self.oracles[row.market] = row.price
 
     def sets_mark(self, row: Price) -> bool:
         """Tell whether a price is a mark: published marks if there are any, else last prices, else fills."""
@@ -707,6 +719,7 @@ class Books:
             self.anchored_now = []
             self.standings_now = {}
             for _, price in prices.get(ts, []):
+                self.note_oracle(price)
                 if self.sets_mark(price):
                     self.marks[price.market] = price.price
                     self.priced_now.add(price.market)

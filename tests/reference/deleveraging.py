@@ -26,7 +26,9 @@ class Deleveraging(Absorbing):
             if pool.special or any(pool is other for other in self.shut_out) or not self.marked(pool):
                 continue
             value = self.value(position)
-            if value - position.cost <= 0 or position.cost == 0 or value == 0:
+            if position.cost == 0 or value == 0:
+                continue
+            if value - position.cost <= 0 and self.plan.adl.loss_rule == "exclude":
                 continue
             known = pool.grade < Grade.UNKNOWN
             equity, notional, share = abs(value), abs(value), abs(value)
@@ -38,21 +40,54 @@ class Deleveraging(Absorbing):
                     continue
                 maintenance, wallet = self.maintenance(pool), pool.cash
                 share = max(1, round(Fraction(equity * own, maintenance)) if maintenance > 0 else 0)
-            entry, mark = float(abs(position.cost)), float(abs(value))
-            profit = float(value - position.cost)
-            if self.plan.adl.score == "leveraged_price_ratio":
-                score = max(mark, entry) / min(mark, entry) * (float(notional) / float(equity))
-            elif self.plan.adl.score == "leveraged_return":
-                score = profit / entry * (mark / float(share))
-            elif self.plan.adl.score == "entry_return":
-                score = profit / entry
-            elif self.plan.adl.score == "return_at_risk":
-                score = profit / entry * (float(own) / float(max(equity, ATOMS)))
-            else:
-                score = profit / float(max(wallet, ATOMS)) * (float(maintenance) / float(equity))
+            profit = value - position.cost
+            scope = self.plan.adl.equity_scope
+            if scope == "position":
+                equity, notional = share if known else abs(value), abs(value)
+            terms = {
+                "entry": abs(position.cost),
+                "mark": abs(value),
+                "profit": profit,
+                "wallet": max(wallet, ATOMS),
+                "equity": equity,
+                "notional": notional,
+                "maintenance": maintenance if scope == "account" else own,
+                "lots": abs(position.size),
+            }
+            score = self.score({name: float(amount) for name, amount in terms.items()})
             found.append((not known, -score, pools[id(pool)], slot, position))
         found.sort(key=lambda entry: entry[:4])
         return [(-entry[1], entry[4]) for entry in found]
+
+    def score(self, t: dict[str, float]) -> float:
+        """Return profit term x leverage term; what becomes of a loss is the loss rule's."""
+        adl = self.plan.adl
+        assert adl is not None
+        larger, smaller = max(t["mark"], t["entry"]), min(t["mark"], t["entry"])
+        gain = {
+            "price_ratio": smaller / larger if t["profit"] < 0 else larger / smaller,
+            "profit_on_entry": t["profit"] / t["entry"],
+            "profit_on_wallet": t["profit"] / t["wallet"],
+            "profit_on_equity": t["profit"] / t["equity"],
+            "profit": t["profit"],
+            "entry_value": t["entry"] / t["lots"],
+        }[adl.profit_term]
+        leverage = {
+            "one": 1.0,
+            "notional_on_equity": t["notional"] / t["equity"],
+            "maintenance_on_equity": t["maintenance"] / t["equity"],
+            "maintenance_on_equity_of_one": t["maintenance"] / max(t["equity"], float(ATOMS)),
+        }[adl.leverage_term]
+        if t["profit"] > 0 or (adl.profit_term == "price_ratio" and adl.loss_rule != "smaller_abs_first"):
+            return gain * leverage
+        if adl.profit_term == "price_ratio":
+            return t["profit"] / t["entry"]
+        return {
+            "divide": gain / leverage if leverage else gain,
+            "product": gain * leverage,
+            "zero": 0.0,
+            "smaller_abs_first": gain,
+        }[adl.loss_rule]
 
     def deleverage(self, losing: list[Order]) -> None:
         pools = {id(pool): number for number, pool in enumerate(self.pools.values())}
@@ -82,7 +117,7 @@ class Deleveraging(Absorbing):
             so_far += size
             lights.append(adl.lights + 1 - -(-adl.lights * so_far // total))
         pairs: list[tuple[Order, int, int]] = []
-        rank, left = 0, list(sizes)
+        rank, left = 0, [self.capped(size) for size in sizes]
         if adl.method == "contract_pro_rata":
             left = self.shared_by_size(sum(order.quantity for order in orders), ranking)
         for order in orders:
@@ -178,6 +213,11 @@ class Deleveraging(Absorbing):
             held = sum(self.worth(market, piece if long else -piece) for piece, _ in own)
             self.movement("deleveraged", {market: sum(value for _, value in own) - held})
 
+    def capped(self, size: int) -> int:
+        """Return the most of a position that a step closes: a share, one lot at least; random days have lots of 1."""
+        assert self.plan.adl is not None
+        return min(size, max(1, size * self.plan.adl.winner_cap // RATE_ONE))
+
     def shared_by_size(self, need: int, ranking: list[tuple[float, Position]]) -> list[int]:
         """Return what each gives in proportion to size; pools of unknown equity give what is then missing."""
         sizes = [abs(position.size) for _, position in ranking]
@@ -208,6 +248,8 @@ class Deleveraging(Absorbing):
         assert adl is not None
         positive = long != (self.day.markets[market].payoff == Payoff.INVERSE)
         mark = self.previous[market] if adl.price == "previous_mark" else self.marks[market]
+        if "oracle" in adl.price:
+            mark = self.oracles.get(market, mark)
         values, closed, given = [], Counter[int](), Counter[int]()
         for order, _, piece in pairs:
             if order.value is None:
@@ -220,5 +262,7 @@ class Deleveraging(Absorbing):
             else:
                 value = sign(whole) * (abs(whole) * piece // order.quantity)
             given[id(order)] += value
+            if adl.price == "clamped_oracle" and order.episode is not None:
+                value = max(value, self.worth(market, piece if long else -piece, mark))
             values.append(value)
         return values

@@ -222,7 +222,7 @@ class Waterfall(Deleveraging):
 
     def losing(self, pool: Pool, position: Position, value: int | None, origin: str, equity: int) -> Order:
         assert self.plan.adl is not None
-        if self.plan.adl.price != "bankruptcy":
+        if self.plan.adl.price not in ("bankruptcy", "clamped_oracle"):
             value = None
         episode = self.episode(pool)
         episode.leg(position).left = abs(position.size)
@@ -452,6 +452,7 @@ class Waterfall(Deleveraging):
         return short
 
     def price(self, row: Price) -> None:
+        self.note_oracle(row)
         if self.sets_mark(row):
             self.set_mark(row.market, row.price)
             self.priced_now.add(row.market)

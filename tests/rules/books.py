@@ -225,3 +225,13 @@ for _old, _new in (
     (NO_DEPTH, LEVELS),
 ):
     WHOLE = changed(_old, _new, WHOLE)
+
+TERMS = changed(
+    'score = "leveraged_return"',
+    """score = "terms"
+profit_term = "profit_on_entry"
+leverage_term = "notional_on_equity"
+equity_scope = "account"
+""",
+    WHOLE,
+)

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import RulesError
-from replay.loop.adl import SCORES
+from replay.loop.adl import SCOPES
+from replay.loop.policies.scores import LEVERAGE_TERMS, LOSS_RULES, PROFIT_TERMS
 from replay.rules import BookOrder, Deleverage, RuleBook, Takeover, compile_rules
 from replay.rules.axes import AXES
+from replay.rules.compile import NAMED_SCORES
 from replay.rules.model import Rules
 from replay.rules.plan import Absorber, Adl, DepthRule
 from replay.tape.read import Market
@@ -211,7 +213,10 @@ def test_the_whole_waterfall(tmp_path):
         stops_at_zero=True,
     )
     assert plan.adl == Adl(
-        score="leveraged_return",
+        profit_term="profit_on_entry",
+        leverage_term="notional_on_equity",
+        equity_scope="position",
+        loss_rule="exclude",
         price="bankruptcy",
         winner_fee_rate=200_000_000,
         loser_fee_rate=600_000_000,
@@ -250,7 +255,11 @@ def test_a_table_of_depth_in_another_currency(tmp_path):
 
 
 def test_the_registered_scores_are_those_of_the_format():
-    assert set(SCORES) == set(AXES["adl.score"].now)
+    assert {*NAMED_SCORES, "terms"} == set(AXES["adl.score"].now)
+    assert set(LOSS_RULES) == set(AXES["adl.loss_rule"].now)
+    assert set(AXES["adl.profit_term"].now) <= set(PROFIT_TERMS)
+    assert set(AXES["adl.leverage_term"].now) <= set(LEVERAGE_TERMS)
+    assert set(SCOPES) == set(AXES["adl.equity_scope"].now)
 
 
 ABSORBER_ONLY_SURPLUS = changed(

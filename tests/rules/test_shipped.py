@@ -133,7 +133,9 @@ def test_hyperliquid_of_2025():
         Deleverage(level=(0, 1)),
     )
     assert plan.absorber == Absorber("@vault:liquidator", "hold", True, None, 0, 0, False)
-    assert plan.adl == Adl("leveraged_price_ratio", "previous_mark", 0, 0, 5)
+    assert plan.adl == Adl(
+        "price_ratio", "notional_on_equity", "account", "exclude", "previous_mark", 0, 0, 5
+    )
     assert plan.depth is not None
     assert (plan.depth.provider, plan.depth.haircut_rate) == ("levels", 0)
     assert plan.breach_at_equal is False
@@ -160,7 +162,16 @@ def test_bybit_of_2025():
         least_balance=10_000 * ATOM,
         stops_at_zero=True,
     )
-    assert plan.adl == Adl("leveraged_return", "bankruptcy", 200_000_000, 550_000_000, 5)
+    assert plan.adl == Adl(
+        "profit_on_entry",
+        "notional_on_equity",
+        "position",
+        "exclude",
+        "bankruptcy",
+        200_000_000,
+        550_000_000,
+        5,
+    )
     assert plan.depth is not None
     assert plan.depth.provider == "levels"
 

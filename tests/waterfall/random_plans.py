@@ -7,7 +7,8 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any, cast
 
-from replay.loop.adl import SCORES
+from replay.loop.policies.scores import LOSS_RULES
+from replay.rules.compile import NAMED_SCORES
 from replay.rules.plan import (
     Absorber,
     Adl,
@@ -66,13 +67,25 @@ def random_plan(seed: int, day: Day) -> Plan:
     vault = rng.random() < 0.5
     adl = None
     if rng.random() < 0.85:
+        profit_term, leverage_term, equity_scope = rng.choice(
+            [
+                *sorted(NAMED_SCORES.values()),
+                ("profit", "one", "account"),
+                ("profit_on_equity", "one", "position"),
+            ]
+        )
+        method = rng.choice(["queue", "queue", "contract_pro_rata"])
         adl = Adl(
-            score=rng.choice(sorted(SCORES)),
-            price=rng.choice(["previous_mark", "mark", "bankruptcy"]),
+            profit_term=profit_term,
+            leverage_term=leverage_term,
+            equity_scope=equity_scope,
+            loss_rule=rng.choice(["exclude", *sorted(LOSS_RULES)]),
+            price=rng.choice(["previous_mark", "mark", "bankruptcy", "oracle", "clamped_oracle"]),
+            winner_cap=rng.choice([RATE_ONE, RATE_ONE // 3]) if method == "queue" else RATE_ONE,
             winner_fee_rate=rng.choice([0, RATE_ONE // 5_000]),
             loser_fee_rate=rng.choice([0, RATE_ONE // 2_000]),
             lights=5,
-            method=rng.choice(["queue", "queue", "contract_pro_rata"]),
+            method=method,
         )
     drawdown = None
     if adl is not None and rng.random() < 0.5:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.loop.adl import (
-    SCORES,
-    Ranking,
-    Winners,
-    book_pairs,
-    entry_return,
-    indicator,
-    leveraged_price_ratio,
-    leveraged_return,
-    pair_queue,
-    rank_winners,
-    return_at_risk,
-    wallet_return_at_risk,
-)
+from replay.loop.adl import Ranking, Winners, book_pairs, indicator, pair_queue, rank_winners, scores_of
 from replay.loop.state import State
+from replay.rules.compile import NAMED_SCORES
+from replay.rules.plan import Adl
 from replay.tape.schema import Grade
 from tests.waterfall.small import ATOMS, account_of, hold, inverse, linear, set_mark, state_of
 
@@ -38,6 +28,13 @@ def cases() -> dict[str, Any]:
     if not CASES.exists():
         pytest.skip(f"the published cases are not there: {CASES}")
     return {case["id"]: case for case in json.loads(CASES.read_text(encoding="utf-8"))}
+
+
+def rule_of(score: str, **changes: Any) -> Adl:
+    """A rule with one of the named scores."""
+    profit_term, leverage_term, equity_scope = NAMED_SCORES[score]
+    rule = Adl(profit_term, leverage_term, equity_scope, "exclude", "mark", 0, 0, lights=5)
+    return replace(rule, **changes)
 
 
 def pieces(losers: list[int], winners: list[int]) -> list[tuple[int, int, int]]:
@@ -211,7 +208,10 @@ def test_the_published_index_of_hyperliquid(cases: dict[str, Any]) -> None:
     """R176: mark/entry x notional/account value."""
     case = cases["R176"]
     index = [
-        leveraged_price_ratio(winner(row["mark"], row["entry"], row["notional"], row["account"]))[0]
+        scores_of(
+            rule_of("leveraged_price_ratio"),
+            winner(row["mark"], row["entry"], row["notional"], row["account"]),
+        )[0]
         for row in case["inputs"]["positions"]
     ]
     assert index == pytest.approx(case["expected"]["index"], rel=case["tolerance"])
@@ -220,8 +220,12 @@ def test_the_published_index_of_hyperliquid(cases: dict[str, Any]) -> None:
 
 def test_a_short_is_scored_by_entry_over_mark() -> None:
     """Entry 100, mark 80: 1.25 with leverage 4."""
-    assert leveraged_price_ratio(winner(80, 100, 400, 100, short=True)).tolist() == [5.0]
-    assert leveraged_price_ratio(winner(100, 80, 400, 100)).tolist() == [5.0], "a long of the same ratio"
+    assert scores_of(rule_of("leveraged_price_ratio"), winner(80, 100, 400, 100, short=True)).tolist() == [
+        5.0
+    ]
+    assert scores_of(rule_of("leveraged_price_ratio"), winner(100, 80, 400, 100)).tolist() == [5.0], (
+        "a long of the same ratio"
+    )
 
 
 def test_return_times_leverage(cases: dict[str, Any]) -> None:
@@ -233,31 +237,40 @@ def test_return_times_leverage(cases: dict[str, Any]) -> None:
         mark = round(entry * (1 + Fraction(str(row["pnl_ratio"]))))
         share = Fraction(mark, row["leverage"])
         scale = share.denominator
-        scores.append(leveraged_return(winner(mark * scale, entry * scale, 0, 0, share=share.numerator))[0])
+        scores.append(
+            scores_of(
+                rule_of("leveraged_return"), winner(mark * scale, entry * scale, 0, 0, share=share.numerator)
+            )[0]
+        )
     assert scores == pytest.approx(case["expected"]["score"], rel=case["tolerance"])
 
 
 def test_return_alone() -> None:
-    assert entry_return(winner(150, 100, 10, 1)).tolist() == [0.5]
-    assert entry_return(winner(80, 100, 400, 100, short=True)).tolist() == [0.2]
+    assert scores_of(rule_of("entry_return"), winner(150, 100, 10, 1)).tolist() == [0.5]
+    assert scores_of(rule_of("entry_return"), winner(80, 100, 400, 100, short=True)).tolist() == [0.2]
 
 
 def test_return_times_the_risk_of_the_position() -> None:
     """50 % x 6/24; of an equity of half a dollar one dollar counts."""
     one = ATOMS
-    found = return_at_risk(winner(150 * one, 100 * one, 0, 24 * one, maintenance=6 * one))
+    found = scores_of(
+        rule_of("return_at_risk"), winner(150 * one, 100 * one, 0, 24 * one, maintenance=6 * one)
+    )
     assert found.tolist() == [0.125]
-    found = return_at_risk(winner(150 * one, 100 * one, 0, one // 2, maintenance=6 * one))
+    found = scores_of(
+        rule_of("return_at_risk"), winner(150 * one, 100 * one, 0, one // 2, maintenance=6 * one)
+    )
     assert found.tolist() == [3.0]
 
 
 def test_wallet_return_times_the_risk_of_the_account() -> None:
     """50 of a wallet of 200 x 12/48; of a wallet below one dollar one dollar counts."""
     one = ATOMS
+    rule = rule_of("wallet_return_at_risk")
     account = {"pool_maintenance": 12 * one, "maintenance": 5 * one}
-    found = wallet_return_at_risk(winner(150 * one, 100 * one, 0, 48 * one, wallet=200 * one, **account))
+    found = scores_of(rule, winner(150 * one, 100 * one, 0, 48 * one, wallet=200 * one, **account))
     assert found.tolist() == [0.0625]
-    found = wallet_return_at_risk(winner(150 * one, 100 * one, 0, 48 * one, wallet=-7 * one, **account))
+    found = scores_of(rule, winner(150 * one, 100 * one, 0, 48 * one, wallet=-7 * one, **account))
     assert found.tolist() == [12.5]
 
 
@@ -267,7 +280,7 @@ def test_wallet_return_times_the_risk_of_the_account() -> None:
 def ranked(
     state: State, *, losers_are_long: bool = True, score: str = "leveraged_price_ratio", market: int = 0
 ) -> Ranking:
-    return rank_winners(state, market, losers_are_long=losers_are_long, score=SCORES[score], lights=5)
+    return rank_winners(state, market, rule_of(score), losers_are_long=losers_are_long)
 
 
 def names(state: State, ranking: Ranking) -> list[str]:
@@ -391,7 +404,7 @@ def test_pools_of_unknown_equity_come_last_by_their_price_ratio() -> None:
     assert ranking.score.tolist() == pytest.approx([1.01 * 100 / 10_001, 1.5, 1.1])
 
 
-@pytest.mark.parametrize("score", sorted(SCORES))
+@pytest.mark.parametrize("score", sorted(NAMED_SCORES))
 def test_equal_scores_go_by_pool(score: str) -> None:
     state = state_of(linear())
     set_mark(state, 90)

@@ -125,11 +125,19 @@ LEVERAGE_TERMS: Mapping[str, Term] = {
     "maintenance_on_equity_of_one": maintenance_on_equity_of_one,
     "entry_on_margin": entry_on_margin,
 }
+
+
+def smaller_abs_first(profits: Array, leverage: Array) -> Array:
+    """Profit times leverage; losers come behind, the smaller loss first. Source: axis I5."""
+    return np.where(profits > 0, profits * leverage, profits)
+
+
 LOSS_RULES: Mapping[str, LossRule] = {
     "divide": divide,
     "product": product,
     "zero": zero,
     "exclude": exclude,
+    "smaller_abs_first": smaller_abs_first,
 }
 """Registered terms and rules, by the name rule files use."""
 
@@ -143,6 +151,8 @@ def score(winners: Winners, *, profit_term: str, leverage_term: str, loss_rule: 
     profits, leverage = PROFIT_TERMS[profit_term](winners), LEVERAGE_TERMS[leverage_term](winners)
     if profit_term in ("price_ratio", "entry_value"):
         joined = profits * leverage
+        if loss_rule == "smaller_abs_first":
+            joined = np.where(winners.profit > 0, joined, winners.profit / winners.entry)
         return np.where(winners.profit > 0, joined, -np.inf) if loss_rule == "exclude" else joined
     return LOSS_RULES[loss_rule](profits, leverage)
 
