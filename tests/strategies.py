@@ -28,6 +28,7 @@ from tests.reference import (
     Market,
     OpeningCash,
     OpeningPosition,
+    OwnMargin,
     Price,
     Rules,
     Tier,
@@ -464,7 +465,29 @@ def random_rules(seed: int, day: Day) -> Rules:
             step = int((higher - table[-1].rate) * start) if continued else 0
             table.append(Tier(start, higher, table[-1].deduction + step))
         tiers[index] = table
-    return Rules(tiers, absorber="@vault:test", breach_at_equal=rng.random() < 0.3)
+    breach_at_equal = rng.random() < 0.3
+    own = {index: _own_margin(rng, tiers, index, day) for index in tiers if rng.random() < 0.4}
+    return Rules(tiers, absorber="@vault:test", breach_at_equal=breach_at_equal, own=own)
+
+
+def _own_margin(rng: random.Random, tiers: dict[int, list[Tier]], index: int, day: Day) -> OwnMargin:
+    """Make the margin of a market depend on entry values or sizes; tiers by size begin near its sizes."""
+    basis = rng.choice(["notional", "entry", "size"])
+    table = tiers[index]
+    if basis != "notional":
+        table = [tier._replace(deduction=0) for tier in table]
+    if basis == "size":
+        sizes = sorted({abs(row.qty) for row in day.fills if row.market == index} | {10})
+        starts = sorted(rng.sample(sizes, min(len(sizes), len(table) - 1)))
+        table = [tier._replace(start=start) for tier, start in zip(table, [0, *starts], strict=False)]
+    tiers[index] = table
+    if basis == "size" and len(table) == 1:
+        unit = 10 ** day.markets[index].qty_scale
+        usual = Fraction(rng.choice(sizes), unit)
+        growth = Fraction(round(Fraction(10**10) / usual), 10**12)
+        factor = Fraction(rng.choice([10**9, 10**10]), 10**12)
+        return OwnMargin(basis, *rng.choice([(growth, Fraction(0)), (Fraction(0), factor)]), unit)
+    return OwnMargin(basis, least=rng.choice([0, 10**8, 10**10]))
 
 
 # --- days as tapes -----------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def _candidates(
         if is_known and pool_equity <= 0:
             continue
         own = 0
-        own_maintenance = maintenance_of(s.tiers, m, size_notional)
+        own_maintenance = maintenance_of(s.tiers, m, p.size, p.cost, size_notional)
         if is_known and pool_maintenance > 0:
             own = muldiv(pool_equity, own_maintenance, pool_maintenance, HALF_EVEN)
         kept[count] = slot

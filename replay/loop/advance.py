@@ -218,9 +218,8 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
     if record.valued and p.size != 0 and record.maintenance > 0:
         m = s.markets[p.market]
         notional = notional_at(m, p.size, record.mark)
-        share = muldiv(
-            abs(record.equity), maintenance_of(s.tiers, m, notional), record.maintenance, HALF_EVEN
-        )
+        own = maintenance_of(s.tiers, m, p.size, p.cost, notional)
+        share = muldiv(abs(record.equity), own, record.maintenance, HALF_EVEN)
         value = signed_value(p.size, notional, m.inverse != 0)
         record.bankruptcy_value = value - share if record.equity >= 0 else value + share
     s.counters[SHADOWS] += 1

@@ -41,9 +41,61 @@ def notional_at(m: Any, size: int, mark: int) -> int:
     return contract_value(size, mark, m.mark_num, m.mark_den, m.inverse != 0)
 
 
+_ROOT_SCALE = 10**5
+
+
 @kernel
-def maintenance_of(tiers: Array, m: Any, notional: int) -> int:
-    """Return the maintenance margin of a notional: rate of its tier, rounded up, less the deduction."""
+def _root(y: int) -> int:
+    """Return the root of a number below 2**62, rounded down."""
+    root = i64(np.sqrt(y))
+    while root * root > y:
+        root -= 1
+    while (root + 1) * (root + 1) <= y:
+        root += 1
+    return root
+
+
+@kernel
+def _own_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) -> int:
+    """Return the maintenance margin where tiers are picked by something else or the rate grows with the size.
+
+    The root is taken to five decimals, rounded down; additions to a rate are rounded up, and a rate ends at 1.
+    """
+    key = notional
+    if m.margin_basis == 1:
+        key = abs(cost)
+    elif m.margin_basis == 2:
+        key = abs(size)
+    tier = i64(m.end_tier) - 1
+    while tier > m.first_tier and tiers[tier].start > key:
+        tier -= 1
+    rate = tiers[tier].rate
+    if m.growth != 0:
+        more = muldiv(abs(size), m.growth * m.unit_den, m.unit_num, CEIL)
+        rate = _RATE_ONE if more == OVERFLOW else min(rate + more, _RATE_ONE)
+    if m.root != 0:
+        square = muldiv(
+            10 * abs(size) * m.unit_den + m.unit_num, _ROOT_SCALE * _ROOT_SCALE, m.unit_num, FLOOR
+        )
+        more = OVERFLOW if square == OVERFLOW else muldiv(m.root, _root(square), _ROOT_SCALE, CEIL)
+        least = muldiv(rate, 4, 5, CEIL)
+        rate = _RATE_ONE if more == OVERFLOW else min(max(rate, least + more), _RATE_ONE)
+    return max(muldiv(notional, rate, _RATE_ONE, CEIL) - tiers[tier].deduction, m.least)
+
+
+@kernel
+def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) -> int:
+    """Return the maintenance margin of a position: rate of its tier, rounded up, less the deduction.
+
+    Args:
+        tiers: The tiers of all markets.
+        m: MARKET record of the position.
+        size: Its size.
+        cost: Its cost.
+        notional: Its absolute value at the mark.
+    """
+    if m.own_margin != 0:
+        return _own_maintenance(tiers, m, size, cost, notional)
     tier = i64(m.end_tier) - 1
     while tier > m.first_tier and tiers[tier].start > notional:
         tier -= 1
@@ -72,7 +124,7 @@ def term_of(tiers: Array, m: Any, size: int, cost: int, mark: int) -> int:
     if notional == OVERFLOW:
         return WORST
     value = signed_value(size, notional, m.inverse != 0)
-    return value - cost - maintenance_of(tiers, m, notional)
+    return value - cost - maintenance_of(tiers, m, size, cost, notional)
 
 
 @kernel
@@ -117,7 +169,7 @@ def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
                 fault(s, CELL_OVERFLOW, pool, p.market)
                 return 0, 0, 0
             equity += signed_value(p.size, notional, m.inverse != 0) - p.cost
-            maintenance += maintenance_of(s.tiers, m, notional)
+            maintenance += maintenance_of(s.tiers, m, p.size, p.cost, notional)
             total += notional
         slot = p.next
     return equity, maintenance, total
@@ -178,7 +230,7 @@ def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: A
         m = s.markets[p.market]
         notional = notional_at(m, p.size, m.mark)
         values[i] = signed_value(p.size, notional, m.inverse != 0)
-        weights[i] = maintenance_of(s.tiers, m, notional)
+        weights[i] = maintenance_of(s.tiers, m, p.size, p.cost, notional)
         total += weights[i]
     if total == 0:
         weights[:] = 1

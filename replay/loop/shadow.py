@@ -238,18 +238,18 @@ class ShadowAudit:
             return "the tape does not tell the recorded equity"
         if at_recorded_mark is None or report.mark is None:
             return "equity differs from the recorded one: flows or marks that are not on the tape"
-        others = maintenance - self._maintenance(market, size, int(shadow["mark"]))
-        there = others + self._maintenance(market, size, report.mark)
+        others = maintenance - self._maintenance(market, size, int(shadow["cost"]), int(shadow["mark"]))
+        there = others + self._maintenance(market, size, int(shadow["cost"]), report.mark)
         if report.equity - there >= int(self._plan.breach_at_equal):
             return "rules: the recorded equity is not below their maintenance"
         if at_recorded_mark - there < int(self._plan.breach_at_equal):
             return "mark: a breach at the recorded mark, none at the replay's"
         return "equity: the tape lacks flows that the venue booked (fees, funding, ...)"
 
-    def _maintenance(self, market: int, size: int, mark: int) -> int:
+    def _maintenance(self, market: int, size: int, cost: int, mark: int) -> int:
         arrays = self._state.arrays
         notional = abs(value_of(self._state, market, size, mark, at_mark=True))
-        return int(maintenance_of(arrays.tiers, arrays.markets[market], notional))
+        return int(maintenance_of(arrays.tiers, arrays.markets[market], size, cost, notional))
 
     def _fill_price(self, shadow: Any, market: int) -> int:
         """Return the price of the forced fills, or where they differ the price of their summed value."""

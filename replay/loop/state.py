@@ -98,6 +98,13 @@ MARKET = np.dtype(
         ("fills_set_mark", "u1"),
         ("first_tier", "i4"),  # its maintenance tiers are tiers[first_tier:end_tier]
         ("end_tier", "i4"),
+        ("own_margin", "u1"),  # whether any of the columns that follow says something
+        ("margin_basis", "u1"),  # what picks the tier, see replay.rules.plan.Plan
+        ("growth", "i8"),  # what a unit of size adds to the rate, in 1e-12
+        ("root", "i8"),  # factor of the root of the size, in 1e-12
+        ("unit_num", "i8"),  # units of quantity in a unit of size
+        ("unit_den", "i8"),
+        ("least", "i8"),  # least maintenance of a position
     ],
     align=True,
 )
@@ -450,6 +457,7 @@ class State:
         counters[MARKS_VERSION] = 1
         records["first_tier"] = plan.tier_first[:-1]
         records["end_tier"] = plan.tier_first[1:]
+        _own_margins(records, plan)
         tiers = np.zeros(len(plan.tier_from), TIER)
         tiers["start"], tiers["rate"], tiers["deduction"] = (
             plan.tier_from,
@@ -614,6 +622,21 @@ def mark_sources(
         kinds.append(mask)
         from_fills.append(PriceKind.MARK not in has and PriceKind.LAST not in has)
     return kinds, from_fills
+
+
+def _own_margins(records: Array, plan: Any) -> None:
+    """Write what a plan says of maintenance beside tiers by notional."""
+    if plan.margin_basis is None:
+        return
+    records["margin_basis"], records["growth"] = plan.margin_basis, plan.margin_growth
+    records["root"], records["least"] = plan.margin_root, plan.margin_least
+    records["unit_num"], records["unit_den"] = plan.margin_unit.T
+    records["own_margin"] = (
+        (plan.margin_basis != 0)
+        | (plan.margin_growth != 0)
+        | (plan.margin_root != 0)
+        | (plan.margin_least != 0)
+    )
 
 
 def oracle_sources(kind_rows: dict[tuple[int, int], int], markets: Sequence[Market]) -> list[int]:

@@ -28,6 +28,7 @@ from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.margin import bankruptcy_values, notional_at, valuation
 from replay.loop.state import Arrays, State, known_position
+from replay.rules.compile_margin import BY_SIZE
 from replay.rules.plan import BookOrder
 from replay.tape.schema import Side
 from replay.units import BOUND, RATE_SCALE
@@ -255,6 +256,12 @@ def _asked(batch: ForcedBatch, state: State, rung: BookOrder) -> tuple[Array, Ar
 def _step_down(state: State, market: int, size: int, mark: int, lot: int) -> int:
     """Return the least whole lots that bring a position to the lower edge of its margin tier."""
     record, tiers = state.arrays.markets[market], state.arrays.tiers
+    if record["margin_basis"] == BY_SIZE:
+        starts = tiers["start"][record["first_tier"] : record["end_tier"]]
+        own_tier = int(np.searchsorted(starts, abs(size), side="right")) - 1
+        return (
+            0 if own_tier <= 0 else min(abs(size), -(-(abs(size) - int(starts[own_tier]) + 1) // lot) * lot)
+        )
     notional = abs(value_of(state, market, size, mark, at_mark=True))
     mine = tiers["start"][record["first_tier"] : record["end_tier"]]
     tier = int(np.searchsorted(mine, notional, side="right")) - 1

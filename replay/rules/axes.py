@@ -45,22 +45,22 @@ AXES: Mapping[str, Axis] = {
             "bracket_deduction": (
                 "The rate rises with notional in tiers; a deduction keeps maintenance from jumping at a tier."
             ),
+            "bracket_whole": "The rate of the tier holds for the whole position; maintenance jumps at a tier.",
+            "im_fraction": "Maintenance is a share of the initial margin, whose rates rise in tiers.",
+            "risk_steps": "The rate rises by the same for each full or begun step of value above a limit.",
+            "linear_size": "The rate grows evenly with the size of the position.",
+            "sqrt_size": "The rate grows with the root of the size of the position.",
         },
-        (
-            "bracket_whole",
-            "risk_steps",
-            "linear_size",
-            "sqrt_size",
-            "im_fraction",
-            "adjustment_factor",
-            "weights",
-            "scenario_table",
-            "external",
-        ),
+        ("adjustment_factor", "weights", "scenario_table", "external"),
     ),
     "margin.size_basis": Axis(
-        {"notional_mark": "A position's size for margin is its absolute contract value at mark."},
-        ("notional_entry", "base_size", "contracts", "adtv_share"),
+        {
+            "notional_mark": "A position's size for margin is its absolute contract value at mark.",
+            "notional_entry": "A position's size for the choice of its tier is its entry value.",
+            "base_size": "A position's size for margin is its quantity of the underlying.",
+            "contracts": "A position's size for margin is its number of contracts.",
+        },
+        ("adtv_share",),
     ),
     "margin.hedge_basis": Axis(
         {"net": "An account holds one net position per market and margin mode."}, ("larger_side", "both")
@@ -302,7 +302,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "price": {"price_pair": "minimum and maximum prices", "stale_guard": "a guard against stale prices"},
     "margin": {
-        "addons": "fees on top of maintenance",
         "levels": "named levels below maintenance",
         "collateral": "haircuts and weights of collateral",
     },

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from replay.errors import RulesError
 from replay.rules import plan
-from replay.rules.margin import BracketMargin, FlatMargin
+from replay.rules.compile_margin import check_rates, margin_of
 from replay.rules.model import RuleBook
 from replay.rules.numbers import RATE_ONE
 from replay.rules.plan import Plan
@@ -28,12 +28,12 @@ from replay.rules.waterfall import (
     VolumeDepth,
 )
 from replay.tape.schema import Payoff
-from replay.units import RATE_SCALE, format_units
 
 if TYPE_CHECKING:
     from replay.tape.read import Market
 
-_Tier = tuple[int, int, int]
+TIERED = ("bracket_deduction", "bracket_whole", "im_fraction", "risk_steps")
+"""Shapes of margin whose tiers a forced order can step down."""
 
 NEEDS_PROFIT = ("profit_pro_rata", "wealth_pro_rata", "levered_pro_rata", "capped_pro_rata")
 """Methods of adl.method whose shares are shares of a profit."""
@@ -79,8 +79,9 @@ def compile_rules(
             key="status",
             mend=f"read `replay rules show {book.name}`, then run with --accept-assumptions",
         )
-    _check_rates(book)
-    tiers = [_tiers(book, market, ledgers) for market in markets]
+    check_rates(book)
+    margins = [margin_of(book, market, ledgers) for market in markets]
+    tiers = [own.tiers for own in margins]
     columns = np.array([tier for own in tiers for tier in own], dtype=np.int64).reshape(-1, 3).T
     _check_ladder(book)
     absorber = _absorber(book)
@@ -102,63 +103,16 @@ def compile_rules(
         allocation=book.rules.bankruptcy.allocation,
         assumptions=book.rules.assumptions,
         oracle_key=_oracle_key(book),
+        margin_basis=_column([own.basis for own in margins]),
+        margin_growth=_column([own.growth for own in margins]),
+        margin_root=_column([own.root for own in margins]),
+        margin_unit=_column([own.unit for own in margins]).reshape(-1, 2),
+        margin_least=_column([own.least for own in margins]),
     )
 
 
-def _refuse(book: RuleBook, key: str, text: str, mend: str, *others: str) -> RulesError:
-    """Return the error of a key that does not fit others; if an override set one of them, it is to blame."""
-    places = [book.place(known) for known in (key, *others)]
-    place = next((place for place in places if place != book.file), book.file)
-    return RulesError(text, file=place, key=key, mend=mend)
-
-
-def _check_rates(book: RuleBook) -> None:
-    """Refuse a rate above 1: the search for breaches needs maintenance to rise no faster than value."""
-    for key, rate in _rates(book):
-        if rate > RATE_ONE:
-            raise _refuse(
-                book,
-                key,
-                f"a maintenance rate of {format_units(rate, RATE_SCALE)} is above 1",
-                "rates are shares of notional: 1 % is 0.01; the sum of all rates on a position is at most 1",
-            )
-
-
-def _rates(book: RuleBook) -> Iterator[tuple[str, int]]:
-    margin = book.rules.margin
-    if isinstance(margin, FlatMargin):
-        yield "margin.rate", margin.rate
-        return
-    for index, table in enumerate(margin.tables):
-        for number, tier in enumerate(table.tiers):
-            yield f"margin.tables.{index}.tiers.{number}.rate", tier.rate
-
-
-def _tiers(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]) -> list[_Tier]:
-    """Return ``(from, rate, deduction)`` of a market's tiers: one of a flat rate, none of a spot market."""
-    margin = book.rules.margin
-    if market.payoff == Payoff.SPOT:
-        return []
-    if isinstance(margin, FlatMargin):
-        return [(0, margin.rate, 0)]
-    currency = ledgers[market.ledger][1]
-    index = margin.table_of(market.name, currency)
-    if index is None:
-        raise _refuse(
-            book,
-            "margin.tables",
-            f"no table is for market {market.name} of the tape, which settles in {currency}",
-            f"write a [[margin.tables]] with currencies = [{json.dumps(currency)}], with or without markets; "
-            f"the tables there are: {_tables(margin)}",
-        )
-    return [(tier.start, tier.rate, tier.deduction or 0) for tier in margin.tables[index].tiers]
-
-
-def _tables(margin: BracketMargin) -> str:
-    return "; ".join(
-        f"{', '.join(table.markets or ('all others',))} in {', '.join(table.currencies)}"
-        for table in margin.tables
-    )
+def _column(values: Sequence[Any]) -> npt.NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
 
 
 def _check_ladder(book: RuleBook) -> None:
@@ -166,43 +120,45 @@ def _check_ladder(book: RuleBook) -> None:
     ladder = book.rules.ladder
     first = ladder[0].level
     if first != (1, 1):
-        raise _refuse(
-            book,
+        raise book.refusal(
             "ladder.0.level",
             f"nothing acts on a pool between {_level(first)} of maintenance and maintenance",
             'the first of the [[ladder]] has level = "1"',
         )
     if all(isinstance(rung, CancelRung | NetRung) for rung in ladder):
-        raise _refuse(
-            book,
+        raise book.refusal(
             "ladder",
             "no rung closes what a pool without a hedge holds",
             'write a [[ladder]] rung with action = "book_order", "takeover" or "adl"',
         )
     for index, (above, rung) in enumerate(pairwise(ladder), start=1):
         if _above(rung.level, above.level):
-            raise _refuse(
-                book,
+            raise book.refusal(
                 f"ladder.{index}.level",
                 f"a level of {_level(rung.level)} stands below one of {_level(above.level)}",
                 "write the [[ladder]] from the highest level to the lowest",
                 f"ladder.{index - 1}.level",
             )
         if rung.level == above.level and isinstance(above, TakeoverRung | AdlRung):
-            raise _refuse(
-                book,
+            raise book.refusal(
                 f"ladder.{index}",
                 f"this rung is never reached: rung {index - 1} takes the whole pool at the same level",
                 f'a rung with action = "{above.action}" is the last of its level',
                 f"ladder.{index - 1}",
             )
     for index, rung in enumerate(ladder):
-        if rung.size == "step_down" and isinstance(book.rules.margin, FlatMargin):
-            raise _refuse(
-                book,
+        if rung.size == "step_down" and book.rules.margin.size_basis == "notional_entry":
+            raise book.refusal(
                 f"ladder.{index}.size",
-                "there are no tiers to step down: the margin is flat",
-                'write size = "full", or a margin of shape = "bracket_deduction"',
+                "an entry value is not stepped down by closing a part: tiers are picked by it",
+                'write size = "full", or another margin.size_basis',
+                "margin.size_basis",
+            )
+        if rung.size == "step_down" and book.rules.margin.shape not in TIERED:
+            raise book.refusal(
+                f"ladder.{index}.size",
+                f"there are no tiers to step down: the margin is {book.rules.margin.shape}",
+                f'write size = "full", or a margin of one of the shapes {", ".join(TIERED)}',
                 "margin",
             )
 
@@ -249,8 +205,7 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
     names: list[str] = []
     for index, absorber in enumerate(absorbers):
         if absorber.name in names:
-            raise _refuse(
-                book,
+            raise book.refusal(
                 f"absorbers.{index}.name",
                 f"two absorbers are called {absorber.name}",
                 "give each of the [[absorbers]] a name of its own",
@@ -259,8 +214,7 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
     used, takers = _used_absorbers(book, names)
     for index, name in enumerate(names):
         if name not in used:
-            raise _refuse(
-                book,
+            raise book.refusal(
                 f"absorbers.{index}",
                 f"no rung of the ladder hands anything to {name}",
                 "name it as the absorber of a [[ladder]] rung, or take it out",
@@ -269,16 +223,14 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
     for index, absorber in enumerate(absorbers):
         idle = absorber.triggers + (["work_out"] if absorber.work_out == "book" else [])
         if idle and absorber.name not in takers:
-            raise _refuse(
-                book,
+            raise book.refusal(
                 f"absorbers.{index}.{idle[0]}",
                 f"{absorber.name} never takes a position over: it is only handed what fills are better",
                 'name it as the absorber of a [[ladder]] rung with action = "takeover", or switch this off',
                 "ladder",
             )
     if len(absorbers) > 1:
-        raise _refuse(
-            book,
+        raise book.refusal(
             "absorbers.1",
             "not yet: more than one absorber is not supported in this version",
             "keep one of the [[absorbers]]",
@@ -307,8 +259,7 @@ def _used_absorbers(book: RuleBook, names: list[str]) -> tuple[set[str], set[str
     for index, rung in enumerate(book.rules.ladder):
         if isinstance(rung, TakeoverRung):
             if rung.absorber not in names:
-                raise _refuse(
-                    book,
+                raise book.refusal(
                     f"ladder.{index}.absorber",
                     f"there is no absorber called {rung.absorber}",
                     f"the [[absorbers]] of the file are: {', '.join(names) or 'none'}",
@@ -317,8 +268,7 @@ def _used_absorbers(book: RuleBook, names: list[str]) -> tuple[set[str], set[str
             takers.add(rung.absorber)
         elif isinstance(rung, BookOrderRung) and rung.surplus_to == "absorber":
             if not names:
-                raise _refuse(
-                    book,
+                raise book.refusal(
                     f"ladder.{index}.surplus_to",
                     "there is no absorber to take the surplus",
                     'write one of the [[absorbers]], or surplus_to = "trader"',
@@ -336,8 +286,7 @@ def _check_adl(book: RuleBook) -> None:
         starts += [f"absorbers.{index}.{key}" for key in absorber.triggers]
     if isinstance(rules.adl, AdlOff):
         if starts:
-            raise _refuse(
-                book,
+            raise book.refusal(
                 starts[0],
                 "it starts auto-deleveraging, which is off: adl.enabled is false",
                 "take it out, or write an [adl] that is enabled",
@@ -345,24 +294,21 @@ def _check_adl(book: RuleBook) -> None:
             )
         return
     if rules.adl.winner_cap is not None and rules.adl.method is not None:
-        raise _refuse(
-            book,
+        raise book.refusal(
             "adl.winner_cap",
             f"the method {rules.adl.method} says itself how much of each it takes",
             "take winner_cap out, or adl.method",
             "adl.method",
         )
     if rules.adl.loss_rule != "exclude" and (rules.adl.method or "").partition(" ")[0] in NEEDS_PROFIT:
-        raise _refuse(
-            book,
+        raise book.refusal(
             "adl.loss_rule",
             f"{rules.adl.loss_rule} lets positions at a loss be closed, and {rules.adl.method} shares by profit",
             'write loss_rule = "exclude"',
             "adl.method",
         )
     if not starts:
-        raise _refuse(
-            book,
+        raise book.refusal(
             "adl.enabled",
             "nothing starts auto-deleveraging",
             'write a [[ladder]] rung with action = "adl" or a trigger of one of the [[absorbers]]; '
@@ -411,8 +357,7 @@ def _depth(
     senders += [f"absorbers.{i}.work_out" for i, a in enumerate(rules.absorbers) if a.work_out == "book"]
     if isinstance(depth, NoDepth):
         if senders:
-            raise _refuse(
-                book,
+            raise book.refusal(
                 "depth.provider",
                 f"{senders[0]} sends orders into a book without depth",
                 'write how deep it is: provider = "levels", "volume" or "static"',
@@ -420,8 +365,7 @@ def _depth(
             )
         return None
     if not senders:
-        raise _refuse(
-            book,
+        raise book.refusal(
             "depth.provider",
             "nothing is sent into the book",
             'write provider = "none", or a [[ladder]] rung with action = "book_order"',
@@ -450,8 +394,7 @@ def _check_static_currency(
     for market in markets:
         currency = ledgers[market.ledger][1]
         if market.payoff != Payoff.SPOT and currency not in depth.currencies:
-            raise _refuse(
-                book,
+            raise book.refusal(
                 "depth.currencies",
                 f"the table is in {', '.join(depth.currencies)}, market {market.name} of the tape settles in "
                 f"{currency}",

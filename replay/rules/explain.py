@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from replay.rules.axes import AXES
 from replay.rules.compile import NAMED_SCORES
-from replay.rules.margin import FlatMargin
+from replay.rules.margin import FlatMargin, MarginTable, tables_of
 from replay.rules.model import RuleBook
 from replay.rules.plan import Adl, BookOrder, Plan, Rung
 from replay.rules.problems import pattern_of
@@ -28,6 +28,7 @@ def _percent(rate: str) -> str:
 
 
 _OTHERS = "(left out)"
+TABLES = ("margin.tables.*", "margin.steps.*", "margin.sizes.*", "margin.roots.*")
 _LISTED = 4
 
 
@@ -39,18 +40,46 @@ def _level(level: str) -> str:
     return f"It acts on a pool whose equity is below {level} of its maintenance."
 
 
+def _markets(value: str) -> str:
+    others = "This table is for the markets that no other names."
+    return others if value == _OTHERS else f"This table is for {value}."
+
+
+def _of_tables(*kinds: str) -> dict[str, Callable[[str], str]]:
+    """Return the sentences that all tables of margins share."""
+    found: dict[str, Callable[[str], str]] = {}
+    for kind in kinds:
+        found[f"margin.{kind}.*.markets"] = _markets
+        found[f"margin.{kind}.*.currencies"] = lambda value: (
+            f"Its notional is in the market's settle currency: {value}."
+        )
+    return found
+
+
 FREE: Mapping[str, Callable[[str], str]] = {
     "venue": lambda value: f"The exchange is {value}.",
     "title": lambda _value: "What the file describes.",
     "valid_from": lambda value: f"The rules hold from the beginning of {value}, UTC.",
     "valid_to": lambda value: f"They hold until the end of {value}, UTC.",
     "margin.rate": lambda value: f"Maintenance is {_percent(value)} of notional, rounded up to the atom.",
-    "margin.tables.*.markets": lambda value: (
-        "This table is for the markets that no other names."
-        if value == _OTHERS
-        else f"This table is for {value}."
+    "margin.exit_fee": lambda value: (
+        f"Maintenance also holds a fee of closing of {_percent(value)} of notional."
     ),
-    "margin.tables.*.currencies": lambda value: f"Its notional is in the market's settle currency: {value}.",
+    "margin.least": lambda value: f"No position needs less than {value} of its currency.",
+    **_of_tables("steps", "sizes", "roots"),
+    "margin.steps.*.base_limit": lambda value: f"Up to a notional of {value}",
+    "margin.steps.*.base_rate": lambda value: f"maintenance is {_percent(value)} of the whole;",
+    "margin.steps.*.step": lambda value: f"each full or begun {value} above it",
+    "margin.steps.*.step_rate": lambda value: f"adds {_percent(value)},",
+    "margin.steps.*.steps": lambda value: f"{value} times at most.",
+    "margin.sizes.*.base_rate": lambda value: f"Maintenance is {_percent(value)} of the whole,",
+    "margin.sizes.*.rate_per_unit": lambda value: f"and {_percent(value)} more for each unit of size.",
+    "margin.roots.*.base_rate": lambda value: f"Maintenance is {_percent(value)} of the whole at least; or",
+    "margin.roots.*.factor": lambda value: (
+        f"four fifths of that and {_percent(value)} x root of (10 x size + 1)."
+    ),
+    "margin.share": lambda value: f"Maintenance is {_percent(value)} of the initial margin.",
+    **_of_tables("tables"),
     "ladder.*.level": _level,
     "ladder.*.slice_above": lambda value: f"Of a position of more than {value} only a slice is sent,",
     "ladder.*.slice_share": lambda value: f"which is {_percent(value)} of it;",
@@ -127,8 +156,10 @@ def summary(book: RuleBook, plan: Plan) -> dict[str, str]:
     if isinstance(margin, FlatMargin):
         shape = f"flat, rate {format_units(margin.rate, RATE_SCALE)}"
     else:
-        shape = f"bracket_deduction, {_counted(len(margin.tables), 'table')}, "
-        shape += _counted(sum(len(table.tiers) for table in margin.tables), "tier")
+        tables = tables_of(margin)[1]
+        shape = f"{margin.shape}, {_counted(len(tables), 'table')}"
+        tiers = sum(len(table.tiers) for table in tables if isinstance(table, MarginTable))
+        shape += f", {_counted(tiers, 'tier')}" if tiers else ""
     return {
         "margin": shape,
         "ladder": "; ".join(_rung(rung) for rung in plan.ladder),
@@ -175,7 +206,7 @@ def _leaves(value: Any, parts: tuple[str | int, ...]) -> Iterator[tuple[tuple[st
     if pattern in ROWS:
         yield parts, value
     elif isinstance(value, dict):
-        if pattern == "margin.tables.*" and "markets" not in value:
+        if pattern in TABLES and "markets" not in value:
             yield (*parts, "markets"), _OTHERS
         for key, inner in value.items():
             yield from _leaves(inner, (*parts, key))

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from replay.errors import RulesError
 from replay.folders import sha256_text
 from replay.rules.margin import Margin
 from replay.rules.numbers import Name, Section, Sentence, not_empty, problem
@@ -110,6 +111,12 @@ class RuleBook:
     def holds_on(self, day: date) -> bool:
         """Tell whether the rules hold on a UTC day; both ends count."""
         return self.rules.valid_from <= day and (self.rules.valid_to is None or day <= self.rules.valid_to)
+
+    def refusal(self, key: str, text: str, mend: str, *others: str) -> RulesError:
+        """Return the error of a key that does not fit others; if an override set one of them, it is to blame."""
+        places = [self.place(known) for known in (key, *others)]
+        place = next((place for place in places if place != self.file), self.file)
+        return RulesError(text, file=place, key=key, mend=mend)
 
     def place(self, key: str) -> str:
         """Return where a dotted key was set last: an override, or the file."""

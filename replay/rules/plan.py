@@ -184,6 +184,13 @@ class Plan:
         adl: How winners are closed; None where that never happens.
         allocation: How a pool's equity is shared over its positions for their bankruptcy prices.
         assumptions: What the rule file assumes because the venue does not publish it.
+        margin_basis: int64[markets], what picks the tier: 0 notional at mark, 1 entry value, 2 quantity, in
+            whose units ``tier_from`` is; None: notional everywhere. The same of the three that follow.
+        margin_growth: int64[markets], what a unit of size adds to the rate, in 1e-12.
+        margin_root: int64[markets], factor of ``sqrt(10 * size + 1)``, in 1e-12: with it the rate is the larger
+            of the tier's rate and 4/5 of that rate plus the factor times the root.
+        margin_unit: int64[markets, 2], units of quantity in a unit of size, as numerator and denominator.
+        margin_least: int64[markets], least maintenance of a position in atoms.
         oracle_key: The key of the rule file that needs oracle prices; empty: none does.
     """
 
@@ -201,3 +208,8 @@ class Plan:
     allocation: Literal["maintenance_proportional"]
     assumptions: tuple[str, ...]
     oracle_key: str = ""
+    margin_basis: npt.NDArray[np.int64] | None = None
+    margin_growth: npt.NDArray[np.int64] | None = None
+    margin_root: npt.NDArray[np.int64] | None = None
+    margin_unit: npt.NDArray[np.int64] | None = None
+    margin_least: npt.NDArray[np.int64] | None = None

@@ -27,7 +27,18 @@ class Choice:
 
 
 CHOICES: Mapping[str, Choice] = {
-    "margin": Choice("shape", {"flat": margin.FlatMargin, "bracket_deduction": margin.BracketMargin}),
+    "margin": Choice(
+        "shape",
+        {
+            "flat": margin.FlatMargin,
+            "bracket_deduction": margin.BracketMargin,
+            "bracket_whole": margin.WholeMargin,
+            "im_fraction": margin.ShareMargin,
+            "risk_steps": margin.StepsMargin,
+            "linear_size": margin.SizesMargin,
+            "sqrt_size": margin.RootsMargin,
+        },
+    ),
     "ladder.*": Choice(
         "action",
         {
@@ -57,6 +68,9 @@ SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
     "price": (model.Price,),
     "margin.tables.*": (margin.MarginTable,),
     "margin.tables.*.tiers.*": (margin.Tier,),
+    "margin.steps.*": (margin.StepsTable,),
+    "margin.sizes.*": (margin.SizesTable,),
+    "margin.roots.*": (margin.RootsTable,),
     "trigger": (model.Trigger,),
     "bankruptcy": (waterfall.Bankruptcy,),
     "absorbers.*": (waterfall.Absorber,),

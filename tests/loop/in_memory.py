@@ -19,7 +19,7 @@ from replay.loop.engine import Outcome, Replay
 from replay.rules.plan import Absorber, Plan, Takeover
 from replay.tape import read
 from replay.tape.schema import TABLES, Payoff
-from tests.reference import Day, Rules
+from tests.reference import Day, OwnMargin, Rules
 from tests.strategies import account_names, tape_rows
 
 Row = dict[str, Any]
@@ -162,7 +162,20 @@ def plan_of(rules: Rules, markets: int) -> Plan:
         adl=None,
         allocation="maintenance_proportional",
         assumptions=(),
+        **margin_columns(rules, markets),
     )
+
+
+def margin_columns(rules: Rules, markets: int) -> dict[str, Any]:
+    """Return what rules say of margin beside tiers by notional, as a plan has it."""
+    own = [rules.own.get(market, OwnMargin()) for market in range(markets)]
+    return {
+        "margin_basis": np.array([["notional", "entry", "size"].index(entry.basis) for entry in own]),
+        "margin_growth": np.array([int(entry.growth * 10**12) for entry in own]),
+        "margin_root": np.array([int(entry.factor * 10**12) for entry in own]),
+        "margin_unit": np.array([(entry.unit, 1) for entry in own], np.int64).reshape(-1, 2),
+        "margin_least": np.array([entry.least for entry in own]),
+    }
 
 
 @dataclass

@@ -13,6 +13,7 @@ scales of their market; rates of funding are in 1e-12. All accounts go by name.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,6 +140,21 @@ class Tier(NamedTuple):
     deduction: int
 
 
+class OwnMargin(NamedTuple):
+    """What picks the tier of a market's positions, and what makes their rate grow.
+
+    ``basis`` is ``notional``, ``entry`` or ``size``; ``growth`` is added to the rate for each unit of
+    quantity (of ``unit`` whole numbers), ``factor * sqrt(10 * quantity + 1)`` to four fifths of it; ``least``
+    is in atoms.
+    """
+
+    basis: str = "notional"
+    growth: Fraction = Fraction(0)
+    factor: Fraction = Fraction(0)
+    unit: int = 1
+    least: int = 0
+
+
 @dataclass(frozen=True)
 class Rules:
     """Maintenance tiers per market, the strictness of the breach, and who takes over."""
@@ -146,9 +162,15 @@ class Rules:
     tiers: Mapping[int, Sequence[Tier]]
     absorber: str
     breach_at_equal: bool = False
+    own: Mapping[int, OwnMargin] = field(default_factory=dict)
 
 
 # --- values ------------------------------------------------------------------------------------------
+
+
+def up(rate: Fraction) -> Fraction:
+    """Round a rate up to the twelve decimals it has."""
+    return Fraction(math.ceil(rate * RATE_ONE), RATE_ONE)
 
 
 def sign(number: int) -> int:
@@ -357,8 +379,15 @@ class Books:
 
     def position_maintenance(self, position: Position) -> int:
         value = abs(self.value(position))
-        tier = [tier for tier in self.rules.tiers[position.market] if tier.start <= value][-1]
-        return -(-tier.rate.numerator * value // tier.rate.denominator) - tier.deduction
+        own = self.rules.own.get(position.market, OwnMargin())
+        key = {"notional": value, "entry": abs(position.cost), "size": abs(position.size)}[own.basis]
+        tier = [tier for tier in self.rules.tiers[position.market] if tier.start <= key][-1]
+        quantity = Fraction(abs(position.size), own.unit)
+        rate = min(Fraction(1), tier.rate + up(quantity * own.growth))
+        if own.factor:
+            root = Fraction(math.isqrt(math.floor((10 * quantity + 1) * 10**10)), 10**5)
+            rate = min(Fraction(1), max(rate, up(Fraction(4, 5) * rate) + up(own.factor * root)))
+        return max(math.ceil(rate * value) - tier.deduction, own.least)
 
     def maintenance(self, pool: Pool) -> int:
         return sum(self.position_maintenance(position) for position in self.open_positions(pool))

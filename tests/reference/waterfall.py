@@ -17,6 +17,7 @@ from tests.reference.books import (
     RATE_ONE,
     Day,
     Fill,
+    OwnMargin,
     Pool,
     Position,
     Price,
@@ -231,6 +232,9 @@ class Waterfall(Deleveraging):
     def asked(self, pool: Pool, position: Position, rung: BookOrder) -> tuple[int, bool]:
         size, value = abs(position.size), abs(self.value(position))
         if rung.size == "step_down":
+            if self.rules.own.get(position.market, OwnMargin()).basis == "size":
+                edges = [tier.start for tier in self.rules.tiers[position.market] if tier.start <= size]
+                return (size - edges[-1] + 1 if len(edges) > 1 else 0), False
             starts = [tier.start for tier in self.rules.tiers[position.market] if tier.start <= value]
             if len(starts) < 2:
                 return 0, False

@@ -222,7 +222,7 @@ def test_the_engine_takes_the_tiers_of_the_formula(notional: int) -> None:
     table = [(0, Fraction(1, 200)), (10**13, Fraction(1, 100)), (10**14, Fraction(1, 40))]
     state = state_of(linear(), margin=tiered(table))
     exact = maintenance.bracket_marginal(notional, table)
-    assert exact <= maintenance_of(state.arrays.tiers, state.arrays.markets[0], notional) < exact + 2
+    assert exact <= maintenance_of(state.arrays.tiers, state.arrays.markets[0], 1, 0, notional) < exact + 2
 
 
 def tiered(table: list[tuple[int, Fraction]]) -> Margin:

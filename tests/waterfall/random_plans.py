@@ -63,7 +63,9 @@ def random_depth(seed: int, day: Day, *, times: int = 1) -> list[Row]:
 def random_plan(seed: int, day: Day) -> Plan:
     """Rungs, absorber, depth and ADL from a seed, over the margin tables of `random_rules`."""
     rng = random.Random(seed)
-    plan = plan_of(random_rules(seed, day), len(day.markets))
+    rules = random_rules(seed, day)
+    plan = plan_of(rules, len(day.markets))
+    has_steps = all(own.basis != "entry" for own in rules.own.values())
     vault = rng.random() < 0.5
     adl = None
     if rng.random() < 0.85:
@@ -102,7 +104,7 @@ def random_plan(seed: int, day: Day) -> Plan:
     usual = rng.choice([10**9, 10**11, 10**13])
     return replace(
         plan,
-        ladder=_ladder(rng, usual, has_adl=adl is not None),
+        ladder=_ladder(rng, usual, has_adl=adl is not None, has_steps=has_steps),
         absorber=absorber,
         adl=adl,
         depth=DepthRule(
@@ -117,7 +119,7 @@ def random_plan(seed: int, day: Day) -> Plan:
     )
 
 
-def _ladder(rng: random.Random, usual: int, *, has_adl: bool) -> tuple[Rung, ...]:
+def _ladder(rng: random.Random, usual: int, *, has_adl: bool, has_steps: bool) -> tuple[Rung, ...]:
     def order(size: str, tif: bool) -> BookOrder:
         sliced = size == "full" and rng.random() < 0.5
         return BookOrder(
@@ -133,7 +135,7 @@ def _ladder(rng: random.Random, usual: int, *, has_adl: bool) -> tuple[Rung, ...
         )
 
     rungs: list[Rung] = [NetOwnHedge((1, 1))] if rng.random() < 0.3 else []
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and has_steps:
         rungs.append(order("step_down", True))
     rungs.append(order("full", False))
     kind = rng.random()

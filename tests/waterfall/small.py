@@ -30,6 +30,7 @@ class Margin:
     tier_rate: npt.NDArray[np.int64]
     tier_deduction: npt.NDArray[np.int64]
     breach_at_equal: bool = False
+    margin_basis: None = None
 
 
 def linear(number: int = 0, name: str = "BTC", *, ledger: int = 0) -> Market:
