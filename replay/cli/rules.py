@@ -108,6 +108,81 @@ def check_command(file: str) -> None:
         click.echo(f"  {label:<12} {value}")
 
 
+@rules.command("diff", context_settings=_HELP)
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="A table to read, or JSON for programs.",
+)
+def diff_command(first: str, second: str, output: str) -> None:
+    """Print side by side what differs between the rules FIRST and SECOND.
+
+    Tables of tiers are compared by the markets they are for, each as a whole.
+
+    \b
+    Examples:
+      replay rules diff bybit@2025-09-23 hyperliquid@2025-10-10
+      replay rules diff bybit@2025-09-23 mine.toml --format json
+    """  # noqa: D301 - click reads the escape
+    from replay.rules import load_rules
+    from replay.rules.diff import diff
+
+    books = load_rules(first), load_rules(second)
+    found = diff(*books)
+    if output == "json":
+        import json
+
+        click.echo(json.dumps([row._asdict() for row in found], indent=2, ensure_ascii=False))
+        return
+    if not found:
+        click.echo(f"{books[0].name} and {books[1].name} say the same")
+        return
+    from rich.table import Table
+
+    from replay.cli.console import stdout_console
+
+    table = Table("key", books[0].name, books[1].name)
+    for column in table.columns:
+        column.overflow = "fold"
+    section = None
+    for key, mine, theirs in found:
+        if section is not None and key.partition(".")[0] != section:
+            table.add_section()
+        section = key.partition(".")[0]
+        table.add_row(key, _shortened(mine), _shortened(theirs))
+    stdout_console().print(table)
+    same = "" if books[0].sha256 != books[1].sha256 else "; they resolve to the same"
+    click.echo(f"{len(found)} difference{'s' if len(found) > 1 else ''}{same}")
+
+
+_LONGEST = 90
+
+
+def _shortened(value: str) -> str:
+    """Return a value that does not fill the terminal: the whole is in the files and in the JSON."""
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]} ..."
+
+
+@rules.command("schema", context_settings=_HELP)
+def schema_command() -> None:
+    """Print the JSON schema of rule files, for the completion and checks of an editor.
+
+    \b
+    Example:
+      replay rules schema > rules.schema.json
+    """  # noqa: D301 - click reads the escape
+    import json
+
+    from replay.rules.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
 def _explain(book: RuleBook) -> None:
     """Print a rule book value by value, section by section, and what it assumes."""
     from rich.table import Table

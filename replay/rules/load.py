@@ -60,8 +60,8 @@ def load_rules(name: str, *, on: date | None = None, overrides: Sequence[str] = 
     """Load a rule book.
 
     Args:
-        name: A venue (its file that holds ``on``; the one that began last if several do), ``venue@version``,
-            or the path of a TOML file (it ends in ``.toml`` or contains a ``/``).
+        name: A venue (its file that holds ``on``), ``venue@version``, the path of a TOML file (it ends in
+            ``.toml`` or contains a ``/``), or the path of a folder whose TOML files hold at different times.
         on: The UTC day of the tape. Only needed to choose among several files of a venue.
         overrides: ``key=value`` texts, applied in order. Keys are dotted, list items by index from 0
             (``ladder.0.absorber``); values are TOML, or plain text.
@@ -70,7 +70,8 @@ def load_rules(name: str, *, on: date | None = None, overrides: Sequence[str] = 
         RulesError: No such rules; the file cannot be read or is not valid; an override is not.
     """
     if name.endswith(".toml") or "/" in name or "\\" in name:
-        return load_file(Path(name), overrides=overrides)
+        path = Path(name)
+        return load_file(_in_folder(path, on) if path.is_dir() else path, overrides=overrides)
     venue, at, version = name.partition("@")
     shipped = _shipped()
     if venue not in shipped:
@@ -134,12 +135,48 @@ def _choose(venue: str, on: date | None) -> str:
         if len(candidates) > 1:
             raise RulesError(f"{venue} has several rule files", mend=f"name one; {there_are}")
         return candidates[0].version
+    return _holding(candidates, venue, on, there_are).version
+
+
+def _holding(candidates: Sequence[RuleFile], whose: str, on: date, there_are: str) -> RuleFile:
+    """Return the only one of several rule files that holds on a day."""
     valid = [c for c in candidates if c.valid_from <= on and (c.valid_to is None or on <= c.valid_to)]
     if not valid:
         raise RulesError(
-            f"no rules of {venue} hold on {on}", mend=f"name one to use it all the same; {there_are}"
+            f"no rules of {whose} hold on {on}", mend=f"name one to use it all the same; {there_are}"
         )
-    return valid[-1].version
+    if len(valid) > 1:
+        first, second = valid[:2]
+        raise RulesError(
+            f"{first.name} ({first.days}) and {second.name} ({second.days}) both hold on {on}: "
+            "their dates overlap",
+            mend="end the first with valid_to before the second begins, or name one of them",
+        )
+    return valid[0]
+
+
+def _in_folder(folder: Path, on: date | None) -> Path:
+    """Return the file of a folder that holds on a day, or its only one if no day is given."""
+    found = sorted(folder.glob("*.toml"))
+    if not found:
+        raise RulesError("has no rule files", file=str(folder), mend="give a folder of TOML files, or a file")
+    books = [load_file(path) for path in found]
+    venues = sorted({book.rules.venue for book in books})
+    if len(venues) > 1:
+        raise RulesError(
+            f"has rules of several venues: {', '.join(venues)}",
+            file=str(folder),
+            mend="keep the files of one venue in a folder, or name a file",
+        )
+    candidates = [
+        RuleFile(b.rules.venue, b.name, b.rules.title, b.rules.valid_from, b.rules.valid_to, b.rules.status)
+        for b in books
+    ]
+    there_are = f"there are: {'; '.join(f'{c.version}.toml ({c.days})' for c in candidates)}"
+    if on is None and len(candidates) > 1:
+        raise RulesError("has several rule files", file=str(folder), mend=f"name one; {there_are}")
+    chosen = candidates[0] if on is None else _holding(candidates, str(folder), on, there_are)
+    return folder / f"{chosen.version}.toml"
 
 
 def _read(file: Path | Traversable, name: str, overrides: Sequence[str]) -> RuleBook:

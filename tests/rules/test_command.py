@@ -9,6 +9,7 @@ import replay.cli.rules as rules_module
 from replay.cli.rules import rules
 from replay.errors import RulesError
 from replay.rules import load_file, load_rules
+from replay.rules.axes import AXES
 from tests.rules.books import TEXT, WHOLE, changed
 
 
@@ -34,6 +35,41 @@ def test_list_names_every_file_with_its_days():
     assert "2023-02-01" in result.stdout
     assert "2023-05-31" in result.stdout
     assert "final" in result.stdout
+
+
+def test_diff_prints_what_differs_side_by_side(mine, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text(changed('when = "equity < maintenance"', 'when = "equity <= maintenance"'))
+    result = call("diff", mine, other)
+    assert result.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
+    assert ["", "trigger.when", "equity < maintenance", "equity <= maintenance", ""] in rows
+    assert result.stdout.endswith("1 difference\n")
+    assert call("diff", mine, mine).stdout == "mine and mine say the same\n"
+
+
+def test_diff_of_ladders_and_tables_for_programs():
+    result = call("diff", "bybit@2025-09-23", "hyperliquid@2025-10-10", "--format", "json")
+    found = {row["key"]: (row["first"], row["second"]) for row in json.loads(result.stdout)}
+    assert found["adl.price"] == ("bankruptcy", "previous_mark")
+    assert found["ladder.0.cooldown"] == ("-", "30s")
+    assert found["margin.tables for all others in BTC"][1] == "0.0125 from 0; 0.025 from 1500"
+    assert "title" not in found
+    keys = list(found)
+    assert keys.index("ladder.0.cooldown") < keys.index("ladder.1.action")
+
+
+def test_the_schema_has_every_value_and_takes_numbers_as_text():
+    schema = json.loads(call("schema").stdout)
+    found = json.dumps(schema)
+    for pattern, axis in AXES.items():
+        if set(axis.now) != {"true", "false"}:
+            assert all(f'"{value}"' in found for value in axis.now), pattern
+    assert schema["$defs"]["FlatMargin"]["properties"]["rate"]["type"] == ["number", "string"]
+    assert schema["$defs"]["AdlOn"]["properties"]["price"]["description"].startswith(
+        "previous_mark: Both sides"
+    )
+    assert set(schema["required"]) >= {"venue", "margin", "ladder", "adl"}
 
 
 def test_show_explains_each_value_and_the_assumptions():

@@ -29,7 +29,7 @@ def shelf(tmp_path, monkeypatch):
     folder = tmp_path / "venues" / "somewhere"
     folder.mkdir(parents=True)
     for version, days in {
-        "oldest": "valid_from = 2020-01-01\n",
+        "oldest": "valid_from = 2020-01-01\nvalid_to = 2021-05-31\n",
         "middle": "valid_from = 2021-06-01\nvalid_to = 2021-06-30\n",
         "latest": "valid_from = 2022-01-01\nvalid_to = 2022-12-31\n",
     }.items():
@@ -49,9 +49,7 @@ def test_a_venue_is_the_file_that_holds_on_the_day(shelf):
             "2021-05-31",
             "2021-06-01",
             "2021-06-30",
-            "2021-07-01",
             "2022-01-01",
-            "2023-01-01",
         ]
     }
     assert chosen == {
@@ -59,17 +57,37 @@ def test_a_venue_is_the_file_that_holds_on_the_day(shelf):
         "2021-05-31": "somewhere@oldest",
         "2021-06-01": "somewhere@middle",
         "2021-06-30": "somewhere@middle",
-        "2021-07-01": "somewhere@oldest",
         "2022-01-01": "somewhere@latest",
-        "2023-01-01": "somewhere@oldest",
     }
+
+
+def test_two_files_that_hold_on_the_day_are_named(shelf):
+    text = changed("valid_from = 2024-01-01\nvalid_to = 2024-12-31\n", "valid_from = 2022-12-01\n")
+    (shelf / "newest.toml").write_text(text)
+    assert load_rules("somewhere", on=date(2022, 11, 30)).name == "somewhere@latest"
+    assert load_rules("somewhere", on=date(2023, 1, 1)).name == "somewhere@newest"
+    error = refused("somewhere", on=date(2022, 12, 1))
+    assert error.problem == (
+        "somewhere@latest (2022-01-01 to 2022-12-31) and somewhere@newest (from 2022-12-01) "
+        "both hold on 2022-12-01: their dates overlap"
+    )
+    assert error.mend == "end the first with valid_to before the second begins, or name one of them"
+
+
+def test_a_folder_of_ones_own_goes_by_the_day_too(shelf):
+    folder = str(shelf)
+    assert load_rules(folder, on=date(2021, 6, 30)).name == "middle"
+    assert refused(folder).problem == "has several rule files"
+    assert refused(folder, on=date(2021, 7, 1)).problem == f"no rules of {folder} hold on 2021-07-01"
+    (shelf / "other.toml").write_text(changed('venue = "', 'venue = "else'))
+    assert "rules of several venues" in refused(folder, on=date(2021, 6, 30)).problem
 
 
 def test_no_file_holds_on_the_day(shelf):
     error = refused("somewhere", on=date(2019, 12, 31))
     assert error.problem == "no rules of somewhere hold on 2019-12-31"
     assert error.mend == (
-        "name one to use it all the same; there are: somewhere@oldest (from 2020-01-01); "
+        "name one to use it all the same; there are: somewhere@oldest (2020-01-01 to 2021-05-31); "
         "somewhere@middle (2021-06-01 to 2021-06-30); somewhere@latest (2022-01-01 to 2022-12-31)"
     )
 
@@ -77,7 +95,7 @@ def test_no_file_holds_on_the_day(shelf):
 def test_several_files_and_no_day(shelf):
     error = refused("somewhere")
     assert error.problem == "somewhere has several rule files"
-    assert error.mend.startswith("name one; there are: somewhere@oldest (from 2020-01-01); ")
+    assert error.mend.startswith("name one; there are: somewhere@oldest (2020-01-01 to 2021-05-31); ")
 
 
 def test_a_version_is_taken_whatever_the_day(shelf):
@@ -108,7 +126,11 @@ def test_the_list_is_by_venue_and_first_day(shelf):
     ]
     first = list_rules()[0]
     assert (first.venue, first.version, first.title) == ("somewhere", "oldest", "Rules for tests")
-    assert (first.valid_from, first.valid_to, first.status) == (date(2020, 1, 1), None, "final")
+    assert (first.valid_from, first.valid_to, first.status) == (
+        date(2020, 1, 1),
+        date(2021, 5, 31),
+        "final",
+    )
 
 
 def test_a_path_names_any_file(tmp_path):
@@ -147,7 +169,7 @@ def test_an_integer_beyond_the_reader(tmp_path):
 
 
 def test_a_folder_and_an_impossible_name(tmp_path):
-    assert refused(f"{tmp_path}/").problem == "cannot be read: Is a directory"
+    assert refused(f"{tmp_path}/").problem == "has no rule files"
     assert refused("a\0b.toml").problem == "cannot be read: embedded null byte"
 
 
