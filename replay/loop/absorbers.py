@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay.loop.books import value_of
+from replay.loop.ledger import add_cash
 from replay.loop.margin import valuation
 from replay.loop.state import State
 from replay.rules.formulas.triggers import EMPTY, RollingPeak, pool_empty
@@ -46,7 +47,16 @@ class AbsorberBook:
         self._pools: dict[int, int] = {}
         self._positions: dict[int, int] = {}
         for ledger in self.ledgers():
+            if rule.amount is not None and state.ledgers[ledger][1] in rule.currencies:
+                self._open_with(ledger, rule.amount)
             self.balance_peak(ledger, start_ts)
+
+    def _open_with(self, ledger: int, amount: int) -> None:
+        """Bring its cash of a ledger to an amount, from outside."""
+        pool = self.pool(ledger)
+        flow = amount - int(self._state.pools[pool]["cash"])
+        add_cash(self._state.arrays, pool, flow)
+        self._state.external_flow[ledger] += flow
 
     def ledgers(self) -> list[int]:
         """Return the ledgers in which markets are settled."""

@@ -19,6 +19,7 @@ from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.episodes import Episodes
 from replay.loop.ledger import book_forced, move_cash
 from replay.loop.rows import CascadeRows, Sink, append_rows
+from replay.loop.socialise import shares
 from replay.loop.state import ATTENDING, State
 from replay.loop.watch import wait_for_marks
 from replay.loop.waterfall import (
@@ -36,8 +37,11 @@ from replay.loop.waterfall import (
 )
 from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
 from replay.tape.schema import Side
+from replay.units import RATE_SCALE
 
 Array = npt.NDArray[Any]
+
+_RATE_ONE = 10**RATE_SCALE
 
 
 class Cascade:
@@ -243,7 +247,8 @@ class Cascade:
         assert self.absorber is not None
         rows = len(batch.pool)
         worth = value_of_sizes(state, batch.market, batch.size, batch.mark)
-        gain = worth - batch.bankruptcy_value
+        price = batch.bankruptcy_value if rung.price == "bankruptcy" else _values_at_mark(batch, worth, rung)
+        gain = worth - price
         absorbed = np.abs(batch.size)
         room: dict[int, int | None] = {}
         for market in np.unique(batch.market):
@@ -260,7 +265,7 @@ class Cascade:
                 room[market] = 0
             else:
                 room[market] = left - loss
-        value = parts_of_values(batch.bankruptcy_value, absorbed, np.abs(batch.size))
+        value = parts_of_values(price, absorbed, np.abs(batch.size))
         signed = np.where(batch.size > 0, -absorbed, absorbed)
         takers = np.array([self.absorber.position(int(market)) for market in batch.market], np.int64)
         book_forced(state.arrays, batch.position, signed, -value, takers)
@@ -275,7 +280,7 @@ class Cascade:
         for market, amount in zip(batch.market.tolist(), value.tolist(), strict=True):
             self.absorber.book(market, -amount)
         losing = [
-            self._losing(batch, i, int(batch.bankruptcy_value[i] - value[i]), "takeover")
+            self._losing(batch, i, int(price[i] - value[i]), "takeover")
             for i in np.flatnonzero(beyond).tolist()
         ]
         reason = [
@@ -446,8 +451,25 @@ class Cascade:
 
     # --- bad debt ------------------------------------------------------------------------------
 
+    def _shared(self, pool: int, ledger: int) -> dict[int, int]:
+        """Return what other pools pay of a pool's negative cash, by the socialisation of the rules."""
+        state = self._state
+        if self._plan.socialise == "none":
+            return {}
+        legs = self.episodes.legs[self.episodes.open[pool].legs]
+        values = np.abs(value_of_sizes(state, legs["market"], legs["size"], legs["mark"])).tolist()
+        by_market: dict[int, int] = {}
+        for market, value in zip(legs["market"].tolist(), values, strict=True):
+            by_market[market] = by_market.get(market, 0) + value
+        waiting = list(self.episodes.open)
+        flags = state.pools["in_breach"][waiting].copy()
+        state.pools["in_breach"][waiting] = 1  # pools in liquidation are not asked
+        found = shares(state, self._plan.socialise, -int(state.pools[pool]["cash"]), ledger, by_market)
+        state.pools["in_breach"][waiting] = flags
+        return found
+
     def _pay_bad_debt(self, ts: int, pools: Array) -> None:
-        """Bring flat pools with negative cash to zero; what nobody paid is booked against @bad_debt.
+        """Bring flat pools with negative cash to zero: others are asked, the rest is booked against @bad_debt.
 
         A pool in liquidation may also have closed by itself, by trades of the tape.
         """
@@ -456,20 +478,40 @@ class Cascade:
         _, _, is_open = pool_states(state, pools)
         flat = pools[~is_open]
         for pool in flat[state.pools["cash"][flat] < 0].tolist():
-            cash = int(state.pools[pool]["cash"])
             ledger = int(state.pools[pool]["ledger"])
-            payer = state.pseudo_pool("@bad_debt", ledger)
-            move_cash(state.arrays, np.array([payer]), np.array([pool]), np.array([-cash]))
             episode = self.episodes.open[pool]
-            episode.bad_debt += -cash
-            rows.append(
-                {
-                    "ts": ts,
-                    "liquidation": episode.id,
-                    "account": int(state.pools[pool]["account"]),
-                    "ledger": ledger,
-                    "kind": "bad_debt",
-                    "amount": -cash,
-                }
-            )
+            shared = self._shared(pool, ledger)
+            left = -int(state.pools[pool]["cash"]) - sum(shared.values())
+            payers = [*shared, *([state.pseudo_pool("@bad_debt", ledger)] if left else [])]
+            amounts = [*shared.values(), *([left] if left else [])]
+            targets = np.full(len(payers), pool, np.int64)
+            move_cash(state.arrays, np.array(payers, np.int64), targets, np.array(amounts, np.int64))
+            episode.socialised += sum(shared.values())
+            episode.bad_debt += left
+            for payer, amount in zip(payers, amounts, strict=True):
+                rows.append(
+                    {
+                        "ts": ts,
+                        "liquidation": episode.id,
+                        "account": int(state.pools[payer if payer in shared else pool]["account"]),
+                        "ledger": ledger,
+                        "kind": "socialised" if payer in shared else "bad_debt",
+                        "amount": amount,
+                    }
+                )
         append_rows(self._sink, "shared_losses", rows)
+
+
+def _values_at_mark(batch: ForcedBatch, worth: Array, rung: Takeover) -> Array:
+    """Return the values at which positions are taken over at the mark: a penalty less, or none is owed.
+
+    The penalty is a share of the pool's maintenance, at most its equity, over its positions by maintenance.
+    A pool that owes has its positions taken over at the bankruptcy price: the absorber pays.
+    """
+    values = batch.bankruptcy_value.copy()
+    for i in np.flatnonzero(batch.equity >= 0).tolist():
+        equity, maintenance = int(batch.equity[i]), int(batch.maintenance[i])
+        penalty = min(equity, -(-maintenance * rung.penalty_rate // _RATE_ONE))
+        share = int(worth[i] - batch.bankruptcy_value[i])
+        values[i] = int(worth[i]) - (share * penalty // equity if equity else 0)
+    return values

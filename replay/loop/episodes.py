@@ -48,6 +48,7 @@ class Episode:
     equity: int
     maintenance: int
     legs: list[int] = field(default_factory=list)
+    socialised: int = 0
     bad_debt: int = 0
 
 
@@ -132,6 +133,8 @@ class Episodes:
         first = np.cumsum([0, *counts[:-1]]) if counts else np.zeros(0, np.int64)
         bad_debt = np.zeros(len(rows), np.int64)
         bad_debt[first] = [episode.bad_debt for episode in episodes]
+        socialised = np.zeros(len(rows), np.int64)
+        socialised[first] = [episode.socialised for episode in episodes]
         records = self._state.pools[np.repeat(np.array(pools, np.int64), counts)]
         closed = legs["netted"] + legs["book"] + legs["absorbed"] + legs["adl"]
         nothing = np.zeros(len(rows), np.int64)
@@ -159,10 +162,10 @@ class Episodes:
             "equity": of_episode([episode.equity for episode in episodes]),
             "maintenance": of_episode([episode.maintenance for episode in episodes]),
             "surplus": legs["surplus"].copy(),
-            "shortfall": legs["shortfall"] + bad_debt,
+            "shortfall": legs["shortfall"] + socialised + bad_debt,
             "fund": nothing if absorber_is_vault else legs["shortfall"].copy(),
             "vault": legs["shortfall"].copy() if absorber_is_vault else nothing,
-            "socialised": nothing,
+            "socialised": socialised,
             "bad_debt": bad_debt,
             "recorded": legs["recorded"].copy(),
         }

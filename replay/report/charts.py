@@ -20,6 +20,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "takeover": ("taken over", "#f0a92e"),
     "adl": ("ADL", "#d6404e"),
     "left": ("left open: recovered, or the tape ended", "#c3c9d2"),
+    "socialised": ("shared over others", "#7a4fb5"),
     "bad_debt": ("unpaid: bad debt", "#17121f"),
 }
 """Stage -> words and colour."""
@@ -54,7 +55,7 @@ def market_and_flow(facts: Facts) -> Figure:
             }
         )
     annotations = _line_ends(data, facts)
-    for stage in ("book", "takeover", "adl", "bad_debt"):
+    for stage in ("book", "takeover", "adl", "socialised", "bad_debt"):
         rows = [row for row in facts.flow if row["stage"] == stage]
         if rows:
             data.append(

@@ -197,7 +197,7 @@ SELECT
     (SELECT coalesce(sum(value), 0) FROM adl WHERE liquidation IS NULL) AS absorber_adl,
     (SELECT count(DISTINCT account) FROM accounts_end WHERE NOT special) AS all_accounts,
     (SELECT list({'currency': currency, 'amount': amount} ORDER BY currency DESC) FROM (
-        SELECT currency, sum(amount) AS amount FROM shared_losses GROUP BY currency
+        SELECT currency, sum(amount) AS amount FROM shared_losses WHERE kind = 'bad_debt' GROUP BY currency
     )) AS bad_debt
 """
 
@@ -211,7 +211,7 @@ _FLOW = """
 WITH pieces AS (
     SELECT ns, stage, value FROM forced
     UNION ALL
-    SELECT epoch_ns(ts), 'bad_debt', amount FROM shared_losses
+    SELECT epoch_ns(ts), kind, amount FROM shared_losses
     WHERE currency IN (SELECT currency FROM markets WHERE payoff = 'linear')
 )
 SELECT ns // $1 * $1 AS ns, stage, sum(value) AS value

@@ -135,12 +135,18 @@ AXES: Mapping[str, Axis] = {
         ("liquidator", "pool"),
     ),
     "ladder.*.price": Axis(
-        {"bankruptcy": "Each position changes hands at its bankruptcy price."},
-        ("mark", "oracle", "oracle_haircut"),
+        {
+            "bankruptcy": "Each position changes hands at its bankruptcy price.",
+            "mark": "Each position changes hands at the mark, or at its bankruptcy price if the pool owes.",
+        },
+        ("oracle", "oracle_haircut"),
     ),
     "ladder.*.margin_forfeited": Axis(
-        {"all_collateral": "What the pool still had, or owed, goes along: it ends with nothing."},
-        ("none", "remaining_maintenance"),
+        {
+            "all_collateral": "What the pool still had, or owed, goes along: it ends with nothing.",
+            "none": "What the pool still had stays in it; what it owed goes along.",
+            "remaining_maintenance": "Of what the pool still had a share of maintenance goes along.",
+        }
     ),
     "bankruptcy.allocation": Axis(
         {
@@ -163,7 +169,10 @@ AXES: Mapping[str, Axis] = {
         ("contract", "group", "coin", "product_line", "dex", "strategy", "global"),
     ),
     "absorbers.*.balance": Axis(
-        {"tape": "It opens with the cash the tape gives it, or with none."}, ("constant",)
+        {
+            "tape": "It opens with the cash the tape gives it, or with none.",
+            "constant": "It opens with an amount of the rules, whatever the tape gives it.",
+        }
     ),
     "absorbers.*.inventory": Axis(
         {"holds": "The positions it takes over are booked to it, at their takeover value."}, ("none",)
@@ -274,15 +283,14 @@ AXES: Mapping[str, Axis] = {
         ("bands",),
     ),
     "socialise.method": Axis(
-        {"none": "Losses are not spread over other accounts."},
-        (
-            "oi_pro_rata_same_market",
-            "session_profit_pro_rata",
-            "withdrawal_haircut",
-            "deposit_haircut",
-            "lp_pool",
-            "pnl_cap",
-        ),
+        {
+            "none": "Losses are not spread over other accounts.",
+            "deposit_haircut": "What nobody paid is taken from all pools of the ledger, in proportion to their cash.",
+            "oi_pro_rata_same_market": (
+                "What nobody paid is taken from both sides of the markets it was lost in, in proportion to size."
+            ),
+        },
+        ("session_profit_pro_rata", "withdrawal_haircut", "lp_pool", "pnl_cap"),
     ),
 }
 """Every key with a closed list of values."""
@@ -316,7 +324,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "bankruptcy": {"rounding": "rounding of the price", "recompute": "a new price after each partial fill"},
     "absorbers.*": {
-        "start": "a constant opening balance",
         "inflows": "a choice of what flows in",
         "inventory_cap": "a cap on what it holds",
         "active_windows": "hours in which it is on",

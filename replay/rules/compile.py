@@ -102,6 +102,7 @@ def compile_rules(
         adl=_adl(book),
         allocation=book.rules.bankruptcy.allocation,
         assumptions=book.rules.assumptions,
+        socialise=book.rules.socialise.method,
         oracle_key=_oracle_key(book),
         margin_basis=_column([own.basis for own in margins]),
         margin_growth=_column([own.growth for own in margins]),
@@ -175,7 +176,7 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
     rungs: list[plan.Rung] = []
     for rung in book.rules.ladder:
         if isinstance(rung, TakeoverRung):
-            rungs.append(plan.Takeover(level=rung.level, price=rung.price))
+            rungs.append(plan.Takeover(rung.level, rung.price, rung.penalty or 0))
         elif isinstance(rung, AdlRung):
             rungs.append(plan.Deleverage(level=rung.level))
         elif isinstance(rung, NetRung):
@@ -249,6 +250,8 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
         window_ns=only.window or 0,
         least_balance=only.least_balance or 0,
         stops_at_zero=only.stops_at_zero,
+        amount=only.amount,
+        currencies=only.currencies or (),
     )
 
 

@@ -86,6 +86,11 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "ladder.*.cooldown": lambda value: f"for {value} after a slice was filled, orders are whole.",
     "ladder.*.fee": lambda value: f"The fee is {_percent(value)} of what is traded.",
     "ladder.*.absorber": lambda value: f"The taker is the absorber called {value}.",
+    "ladder.*.penalty": lambda value: f"At most {_percent(value)} of maintenance goes along.",
+    "absorbers.*.amount": lambda value: f"The amount is {value}",
+    "absorbers.*.currencies": lambda value: (
+        f"of each of {value}; in others it opens with what the tape gives it."
+    ),
     "absorbers.*.name": lambda value: f"The ladder calls it {value}.",
     "absorbers.*.drawdown_start": lambda value: (
         f"A market deleverages once its profit fell by {_percent(value)} of the highest balance,"

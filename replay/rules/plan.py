@@ -45,13 +45,16 @@ class Takeover:
 
     Attributes:
         level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance.
-        price: At what value: ``bankruptcy`` leaves the pool with exactly nothing.
+        price: At what value: ``bankruptcy`` leaves the pool with exactly nothing; ``mark`` leaves it what it has
+            less the penalty, or nothing if it owes.
+        penalty_rate: The share of maintenance that goes to the absorber at the mark, in 1e-12.
     """
 
     action: ClassVar[str] = "takeover"
 
     level: tuple[int, int]
-    price: Literal["bankruptcy"]
+    price: Literal["bankruptcy", "mark"]
+    penalty_rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class Absorber:
         window_ns: Length of the rolling window.
         least_balance: Balance in atoms below which the drawdown rule does not start.
         stops_at_zero: Whether all of its markets deleverage while its balance is not above zero.
+        amount: What it opens with in atoms, whatever the tape gives it; None: what the tape gives it.
+        currencies: The currencies in which it opens with the amount.
     """
 
     account: str
@@ -105,6 +110,8 @@ class Absorber:
     window_ns: int
     least_balance: int
     stops_at_zero: bool
+    amount: int | None = None
+    currencies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +198,7 @@ class Plan:
             of the tier's rate and 4/5 of that rate plus the factor times the root.
         margin_unit: int64[markets, 2], units of quantity in a unit of size, as numerator and denominator.
         margin_least: int64[markets], least maintenance of a position in atoms.
+        socialise: How what nobody paid is shared: ``none``, ``deposit_haircut``, ``oi_pro_rata_same_market``.
         oracle_key: The key of the rule file that needs oracle prices; empty: none does.
     """
 
@@ -207,6 +215,7 @@ class Plan:
     adl: Adl | None
     allocation: Literal["maintenance_proportional"]
     assumptions: tuple[str, ...]
+    socialise: str = "none"
     oracle_key: str = ""
     margin_basis: npt.NDArray[np.int64] | None = None
     margin_growth: npt.NDArray[np.int64] | None = None

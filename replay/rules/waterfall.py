@@ -73,8 +73,29 @@ class TakeoverRung(Section):
     level: Level = _LEVEL
     size: Literal["full"]
     absorber: Name = Field(description="the name of one of the [[absorbers]]")
-    price: Literal["bankruptcy"]
-    margin_forfeited: Literal["all_collateral"]
+    price: Literal["bankruptcy", "mark"]
+    margin_forfeited: Literal["all_collateral", "none", "remaining_maintenance"]
+    penalty: Part | None = Field(
+        default=None, description='the share of maintenance that is forfeited at most, such as "0.7"'
+    )
+
+    @model_validator(mode="after")
+    def _price_and_margin_fit(self) -> Self:
+        if (self.price == "bankruptcy") != (self.margin_forfeited == "all_collateral"):
+            raise problem(
+                f"margin_forfeited = {json.dumps(self.margin_forfeited)} does not go with price = "
+                f"{json.dumps(self.price)}",
+                "at the bankruptcy price all collateral goes along; at the mark none, or remaining_maintenance",
+                "margin_forfeited",
+            )
+        if (self.penalty is None) == (self.margin_forfeited == "remaining_maintenance"):
+            raise problem(
+                f"margin_forfeited = {json.dumps(self.margin_forfeited)} stands "
+                f"{'without' if self.penalty is None else 'beside'} `penalty`",
+                "write penalty with remaining_maintenance, and only with it",
+                "penalty",
+            )
+        return self
 
 
 class AdlRung(Section):
@@ -125,7 +146,13 @@ class Absorber(Section):
     name: Name = Field(description='what the ladder calls it, such as "liquidator"')
     kind: Literal["vault", "insurance"]
     scope: Literal["ledger"]
-    balance: Literal["tape"]
+    balance: Literal["tape", "constant"]
+    amount: PositiveMoney | None = Field(
+        default=None, description='what it opens with if its balance is constant, such as "10000000"'
+    )
+    currencies: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] | None = (
+        Field(default=None, description='the settle currencies the amount is in, such as ["USDT"]')
+    )
     inventory: Literal["holds"]
     work_out: Literal["hold", "book"]
     outflow_cap: Literal["none"]
@@ -143,6 +170,17 @@ class Absorber(Section):
         default=None, description='the balance above which it may begin, such as "10000"'
     )
     stops_at_zero: Annotated[Literal[True, False], Boolean]
+
+    @model_validator(mode="after")
+    def _amount_fits(self) -> Self:
+        for key, value in (("amount", self.amount), ("currencies", self.currencies)):
+            if (value is None) == (self.balance == "constant"):
+                raise problem(
+                    f"balance = {json.dumps(self.balance)} stands {'without' if value is None else 'beside'} `{key}`",
+                    "write amount and currencies with a constant balance, and only with it",
+                    key,
+                )
+        return self
 
     @model_validator(mode="after")
     def _drawdown_whole(self) -> Self:
@@ -328,4 +366,4 @@ Depth = Annotated[NoDepth | LevelsDepth | VolumeDepth | StaticDepth, Field(discr
 class Socialise(Section):
     """``[socialise]``: losses spread over accounts that did not cause them."""
 
-    method: Literal["none"]
+    method: Literal["none", "deposit_haircut", "oi_pro_rata_same_market"]

@@ -178,7 +178,9 @@ SHARED_LOSSES = Table(
         _LIQUIDATION,
         _ACCOUNT,
         _LEDGER,
-        Column("kind", pa.string(), "`bad_debt`: booked against @bad_debt, nobody paid it"),
+        Column(
+            "kind", pa.string(), "`socialised`: the account paid it for others; `bad_debt`: nobody paid it"
+        ),
         _money("amount", "the loss"),
     ),
     event=False,

@@ -33,6 +33,7 @@ class Episode:
     equity: int
     maintenance: int
     legs: list[Leg] = field(default_factory=list)
+    socialised: int = 0
     bad_debt: int = 0
 
     def leg(self, position: Position) -> Leg:

@@ -6,12 +6,13 @@ Rows of run tables are kept as dictionaries with names of accounts in place of i
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from fractions import Fraction
 from typing import Any
 
 from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
-from replay.tape.schema import FillKind, Payoff, Side
+from replay.tape.schema import FillKind, Grade, Payoff, Side
 from tests.reference.books import (
     ATOMS,
     RATE_ONE,
@@ -63,6 +64,7 @@ class Waterfall(Deleveraging):
 
     def attend(self, breaches: list[Pool], restored: list[Pool], recorded: list[Position]) -> None:
         ended: list[Episode] = []
+        self.failing = breaches
         for pool in restored:
             self.pay_bad_debt(pool)
         ended += [self.episode(pool) for pool in restored]
@@ -112,6 +114,7 @@ class Waterfall(Deleveraging):
         slots = {id(position): number for number, position in enumerate(self.positions.values())}
         for number, leg in enumerate(sorted(episode.legs, key=lambda leg: slots[id(leg.position)])):
             debt = episode.bad_debt if number == 0 else 0
+            shared = episode.socialised if number == 0 else 0
             self.write(
                 "liquidations",
                 liquidation=episode.id,
@@ -133,10 +136,10 @@ class Waterfall(Deleveraging):
                 equity=episode.equity,
                 maintenance=episode.maintenance,
                 surplus=leg.surplus,
-                shortfall=leg.shortfall + debt,
+                shortfall=leg.shortfall + shared + debt,
                 fund=0 if vault else leg.shortfall,
                 vault=leg.shortfall if vault else 0,
-                socialised=0,
+                socialised=shared,
                 bad_debt=debt,
                 recorded=leg.recorded,
             )
@@ -145,6 +148,21 @@ class Waterfall(Deleveraging):
         if self.open_positions(pool) or pool.cash >= 0:
             return
         episode, amount = self.episode(pool), -pool.cash
+        for payer, share in self.shared_by_all(episode, amount):
+            self.pay(payer, pool, share)
+            episode.socialised += share
+            amount -= share
+            self.write(
+                "shared_losses",
+                ts=self.ts,
+                liquidation=episode.id,
+                account=payer.account,
+                ledger=pool.ledger,
+                kind="socialised",
+                amount=share,
+            )
+        if not amount:
+            return
         self.pay(self.pool("@bad_debt", pool.ledger), pool, amount)
         episode.bad_debt += amount
         self.write(
@@ -156,6 +174,43 @@ class Waterfall(Deleveraging):
             kind="bad_debt",
             amount=amount,
         )
+
+    def shared_by_all(self, episode: Episode, amount: int) -> list[tuple[Pool, int]]:
+        """Return who pays what of a loss: by cash, at most all of it, or by size in the markets of the loss."""
+        ill = [*self.failing, *(other.pool for other in self.episodes)]
+        able = [
+            pool
+            for pool in self.pools.values()
+            if not pool.special and pool.grade < Grade.UNKNOWN and not any(pool is other for other in ill)
+        ]
+        order = {id(pool): number for number, pool in enumerate(able)}
+        if self.plan.socialise == "deposit_haircut":
+            payers = [pool for pool in able if pool.ledger == episode.pool.ledger and pool.cash > 0]
+            cash = [pool.cash for pool in payers]
+            shares = cash if sum(cash) <= amount else split(amount, cash)
+            return [(pool, share) for pool, share in zip(payers, shares, strict=True) if share]
+        if self.plan.socialise == "none":
+            return []
+        lost: Counter[int] = Counter()
+        for leg in episode.legs:
+            lost[leg.position.market] += abs(self.worth(leg.position.market, leg.size, leg.mark))
+        paid: Counter[int] = Counter()
+        markets = sorted(lost)
+        for market, part in zip(markets, split(amount, [lost[m] for m in markets]), strict=True):
+            holders = sorted(
+                (
+                    position
+                    for pool in able
+                    for position in pool.positions
+                    if position.market == market and position.size
+                ),
+                key=lambda position: order[id(position.pool)],
+            )
+            if holders:
+                sizes = [abs(position.size) for position in holders]
+                for position, share in zip(holders, split(part, sizes), strict=True):
+                    paid[order[id(position.pool)]] += share
+        return [(able[number], paid[number]) for number in sorted(paid) if paid[number]]
 
     # -- the ladder
 
@@ -189,7 +244,7 @@ class Waterfall(Deleveraging):
             if isinstance(rung, BookOrder):
                 self.send(batch, rung)
             elif isinstance(rung, Takeover):
-                losing += self.hand_over(batch)
+                losing += self.hand_over([(*row[:2], self.taken_at(rung, *row), *row[3:]) for row in batch])
             elif isinstance(rung, NetOwnHedge):
                 self.net(batch)
             else:
@@ -380,6 +435,16 @@ class Waterfall(Deleveraging):
             sum(quantities),
         )
 
+    def taken_at(
+        self, rung: Takeover, pool: Pool, position: Position, value: int, equity: int, due: int
+    ) -> int:
+        """Return the value at which a position is taken over: bankruptcy, or the mark less a penalty."""
+        if rung.price == "bankruptcy" or equity < 0:
+            return value
+        worth = self.value(position)
+        penalty = min(equity, math.ceil(Fraction(due * rung.penalty_rate, RATE_ONE)))
+        return worth - ((worth - value) * penalty // equity if equity else 0)
+
     def hand_over(self, batch: list[tuple[Pool, Position, int, int, int]]) -> list[Order]:
         """Hand positions to the absorber at bankruptcy, as far as its capacity goes."""
         gains = {id(p): self.value(p) - value for _, p, value, _, _ in batch}
@@ -431,6 +496,15 @@ class Waterfall(Deleveraging):
             self.engaged(market, "takeover", self.absorber_name, mine, taken, "equity below maintenance")
         return losing
 
+    def open_fund(self, ledger: int) -> None:
+        """Give the absorber the amount of the rules, whatever it had."""
+        rule = self.plan.absorber
+        assert rule is not None
+        if rule.amount is not None and self.day.ledgers[ledger][1] in rule.currencies:
+            pool = self.pool(self.absorber_name, ledger)
+            self.external[ledger] += rule.amount - pool.cash
+            pool.cash = rule.amount
+
     # -- the tape, step by step
 
     def fill(self, row: Fill, seq: int) -> None:
@@ -481,6 +555,7 @@ class Waterfall(Deleveraging):
         self.ts = first
         if self.plan.absorber is not None:
             for ledger in self.fund_ledgers():
+                self.open_fund(ledger)
                 self.balance_peak(ledger)
                 balance = self.balance(ledger)
                 self.write(

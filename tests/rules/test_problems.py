@@ -141,7 +141,7 @@ def test_several_problems_name_the_first_and_count_the_rest(tmp_path):
             'price = "bankruptcy"\n',
             "ladder.0.price",
             "`price` is missing in [[ladder]]",
-            'write "bankruptcy"',
+            'write one of "bankruptcy", "mark"',
         ),
         ("[adl]\nenabled = false\n", "adl", "`adl` is missing in the file", "write a table [adl]"),
         ("enabled = false\n", "adl.enabled", "`enabled` is missing in [adl]", "write one of false, true"),

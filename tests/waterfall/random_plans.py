@@ -100,6 +100,8 @@ def random_plan(seed: int, day: Day) -> Plan:
         window_ns=3_600 * SECOND if drawdown else 0,
         least_balance=0,
         stops_at_zero=adl is not None and rng.random() < 0.5,
+        amount=rng.choice([None, None, 10**9, 10**12]),
+        currencies=("USDC", "USDT", "USD", "BTC"),
     )
     usual = rng.choice([10**9, 10**11, 10**13])
     return replace(
@@ -107,6 +109,7 @@ def random_plan(seed: int, day: Day) -> Plan:
         ladder=_ladder(rng, usual, has_adl=adl is not None, has_steps=has_steps),
         absorber=absorber,
         adl=adl,
+        socialise=rng.choice(["none", "none", "deposit_haircut", "oi_pro_rata_same_market"]),
         depth=DepthRule(
             provider=rng.choice(["levels", "levels", "static", "volume"]),
             haircut_rate=rng.choice([0, RATE_ONE // 3]),
@@ -140,7 +143,9 @@ def _ladder(rng: random.Random, usual: int, *, has_adl: bool, has_steps: bool) -
     rungs.append(order("full", False))
     kind = rng.random()
     if kind < 0.5:
-        rungs.append(Takeover((1, 1) if rng.random() < 0.5 else (2, 3), "bankruptcy"))
+        price = rng.choice(["bankruptcy", "bankruptcy", "mark"])
+        penalty = rng.choice([0, 7 * RATE_ONE // 10]) if price == "mark" else 0
+        rungs.append(Takeover((1, 1) if rng.random() < 0.5 else (2, 3), cast(Any, price), penalty))
     elif kind < 0.7 and has_adl:
         return (*rungs, Deleverage((1, 1)))
     else:

@@ -1,0 +1,68 @@
+"""Losses that no fund, vault or winner took, shared over accounts that did not cause them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.loop.policies.allocate import largest_remainder
+from replay.loop.state import POOLS, State
+from replay.tape.schema import Grade
+
+Array = npt.NDArray[Any]
+
+DEPOSITS, INTEREST = "deposit_haircut", "oi_pro_rata_same_market"
+
+
+def shares(state: State, method: str, amount: int, ledger: int, by_market: dict[int, int]) -> dict[int, int]:
+    """Return what each pool pays of a loss, in atoms; nothing where nobody can be asked.
+
+    Pseudo accounts, pools of unknown equity and pools in breach or in liquidation pay nothing. Shares are
+    floors, one atom more to the largest remainders, ties by pool.
+
+    Args:
+        state: The state.
+        method: ``deposit_haircut``: by cash above zero, of all pools of the ledger, at most that cash
+            (venue-rules.md sections 8 and 10); ``oi_pro_rata_same_market``: by size, over both sides of the
+            markets in which the loss was made (section 8).
+        amount: The loss in atoms.
+        ledger: The ledger it is in.
+        by_market: What the pool that lost held at its first breach, as value per market.
+    """
+    if method == DEPOSITS:
+        pools = np.flatnonzero(state.pools["ledger"][: state.arrays.counters[POOLS]] == ledger)
+        pools = pools[_pays(state, pools) & (state.pools["cash"][pools] > 0)]
+        return _shared(amount, pools, state.pools["cash"][pools], caps=state.pools["cash"][pools])
+    markets = sorted(by_market)
+    parts = largest_remainder(amount, [by_market[market] for market in markets], [amount] * len(markets))
+    paid: dict[int, int] = {}
+    for market, part in zip(markets, parts.tolist(), strict=True):
+        slots = state.slots_of(market)
+        slots = slots[state.positions["size"][slots] != 0]
+        pools = state.positions["pool"][slots].astype(np.int64)
+        pays = _pays(state, pools)
+        sizes = np.abs(state.positions["size"][slots[pays]])
+        for pool, share in _shared(part, pools[pays], sizes).items():
+            paid[pool] = paid.get(pool, 0) + share
+    return dict(sorted(paid.items()))
+
+
+def _pays(state: State, pools: Array) -> Array:
+    records = state.pools[pools]
+    pays: Array = (
+        (records["special"] == 0) & (records["grade"] != int(Grade.UNKNOWN)) & (records["in_breach"] == 0)
+    )
+    return pays
+
+
+def _shared(amount: int, pools: Array, weights: Array, caps: Array | None = None) -> dict[int, int]:
+    order = np.argsort(pools, kind="stable")
+    limits = [amount] * len(pools) if caps is None else caps[order].tolist()
+    parts = largest_remainder(amount, weights[order].tolist(), limits)
+    paid: dict[int, int] = {}
+    for pool, part in zip(pools[order].tolist(), parts.tolist(), strict=True):
+        if part:
+            paid[pool] = paid.get(pool, 0) + part
+    return paid
