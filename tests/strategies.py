@@ -481,9 +481,9 @@ def _own_margin(rng: random.Random, tiers: dict[int, list[Tier]], index: int, da
         starts = sorted(rng.sample(sizes, min(len(sizes), len(table) - 1)))
         table = [tier._replace(start=start) for tier, start in zip(table, [0, *starts], strict=False)]
     tiers[index] = table
-    if basis == "size" and len(table) == 1:
-        unit = 10 ** day.markets[index].qty_scale
-        usual = Fraction(rng.choice(sizes), unit)
+    if basis != "notional" and len(table) == 1:
+        unit = 10 ** day.markets[index].qty_scale if basis == "size" else 10**8
+        usual = Fraction(rng.choice(sizes), unit) if basis == "size" else Fraction(rng.choice([1, 10**4]))
         growth = Fraction(round(Fraction(10**10) / usual), 10**12)
         factor = Fraction(rng.choice([10**9, 10**10]), 10**12)
         return OwnMargin(basis, *rng.choice([(growth, Fraction(0)), (Fraction(0), factor)]), unit)

@@ -30,18 +30,13 @@ def list_command() -> None:
     Example:
       replay rules list
     """  # noqa: D301 - click reads the escape
-    from rich.table import Table
-
-    from replay.cli.console import stdout_console
     from replay.rules import list_rules
 
-    table = Table("name", "title", "from", "to", "status")
-    for column in (0, 2, 3, 4):
-        table.columns[column].no_wrap = True
-    for found in list_rules():
-        until = "" if found.valid_to is None else str(found.valid_to)
-        table.add_row(found.name, found.title, str(found.valid_from), until, found.status)
-    stdout_console().print(table)
+    found = list_rules()
+    widest = max(len(rule_file.name) for rule_file in found)
+    for rule_file in found:
+        click.echo(f"{rule_file.name:<{widest}}  {rule_file.days:<24}  {rule_file.status}")
+        click.echo(f"    {rule_file.title}")
 
 
 @rules.command("show", context_settings=_HELP)

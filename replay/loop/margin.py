@@ -61,22 +61,17 @@ def _own_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) 
 
     The root is taken to five decimals, rounded down; additions to a rate are rounded up, and a rate ends at 1.
     """
-    key = notional
-    if m.margin_basis == 1:
-        key = abs(cost)
-    elif m.margin_basis == 2:
-        key = abs(size)
+    amount = abs(cost) if m.margin_basis == 1 else abs(size)
+    key = notional if m.margin_basis == 0 else amount
     tier = i64(m.end_tier) - 1
     while tier > m.first_tier and tiers[tier].start > key:
         tier -= 1
     rate = tiers[tier].rate
     if m.growth != 0:
-        more = muldiv(abs(size), m.growth * m.unit_den, m.unit_num, CEIL)
+        more = muldiv(amount, m.growth * m.unit_den, m.unit_num, CEIL)
         rate = _RATE_ONE if more == OVERFLOW else min(rate + more, _RATE_ONE)
     if m.root != 0:
-        square = muldiv(
-            10 * abs(size) * m.unit_den + m.unit_num, _ROOT_SCALE * _ROOT_SCALE, m.unit_num, FLOOR
-        )
+        square = muldiv(10 * amount * m.unit_den + m.unit_num, _ROOT_SCALE * _ROOT_SCALE, m.unit_num, FLOOR)
         more = OVERFLOW if square == OVERFLOW else muldiv(m.root, _root(square), _ROOT_SCALE, CEIL)
         least = muldiv(rate, 4, 5, CEIL)
         rate = _RATE_ONE if more == OVERFLOW else min(max(rate, least + more), _RATE_ONE)

@@ -58,10 +58,10 @@ class MarketMargin:
 
 
 def margin_of(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]) -> MarketMargin:
-    """Compile the margin of a market.
+    """Compile the margin of a market; :func:`check_rates` was called before.
 
     Raises:
-        RulesError: No table is for it; a rate above 1; a size in units of an underlying the contract has not.
+        RulesError: No table is for it.
     """
     margin = book.rules.margin
     if market.payoff == Payoff.SPOT:
@@ -73,18 +73,15 @@ def margin_of(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]
     index = table_of(tables, market.name, ledgers[market.ledger][1])
     if index is None:
         raise _no_table(book, key, market, ledgers[market.ledger][1])
-    unit = (1, 1)
-    if margin.size_basis in ("base_size", "contracts"):
-        unit = _unit(book, market)
+    basis, unit = _basis(margin.size_basis, market)
     if isinstance(margin, StepsMargin):
         return MarketMargin(_steps(margin.steps[index], fee), least=least)
     if isinstance(margin, SizesMargin):
         sizes = margin.sizes[index]
-        return MarketMargin(((0, sizes.base_rate + fee, 0),), BY_SIZE, sizes.rate_per_unit, 0, unit, least)
+        return MarketMargin(((0, sizes.base_rate + fee, 0),), basis, sizes.rate_per_unit, 0, unit, least)
     if isinstance(margin, RootsMargin):
         roots = margin.roots[index]
-        return MarketMargin(((0, roots.base_rate, 0),), BY_SIZE, 0, roots.factor, unit, least)
-    basis = {"notional_mark": BY_NOTIONAL, "notional_entry": BY_ENTRY}.get(margin.size_basis, BY_SIZE)
+        return MarketMargin(((0, roots.base_rate, 0),), basis, 0, roots.factor, unit, least)
     tiers = margin.tables[index].tiers
     rates = [tier.rate + fee for tier in tiers]
     starts = [tier.start for tier in tiers]
@@ -148,18 +145,17 @@ def _steps(table: StepsTable, fee: int) -> tuple[Tier, ...]:
     return ((0, table.base_rate + fee, 0), *above)
 
 
-def _unit(book: RuleBook, market: Market) -> tuple[int, int]:
-    """Return how many units of quantity are one unit of the size basis."""
-    if book.rules.margin.size_basis == "contracts":
-        return 10**market.qty_scale, 1
-    if market.payoff == Payoff.INVERSE:
-        raise book.refusal(
-            "margin.size_basis",
-            f"market {market.name} of the tape is inverse: its contracts are amounts of money, not of a coin",
-            'write size_basis = "contracts", or tiers by notional',
-        )
-    unit = Fraction(10**market.qty_scale) / market.multiplier
-    return unit.numerator, unit.denominator
+def _basis(size_basis: str, market: Market) -> tuple[int, tuple[int, int]]:
+    """Return what a size basis measures in a market, and how many of its whole numbers are one unit.
+
+    The quantity of the underlying in an inverse contract is its value in the coin; that at entry counts.
+    """
+    if size_basis == "contracts":
+        return BY_SIZE, (10**market.qty_scale, 1)
+    if size_basis == "base_size" and market.payoff != Payoff.INVERSE:
+        unit = Fraction(10**market.qty_scale) / market.multiplier
+        return BY_SIZE, (unit.numerator, unit.denominator)
+    return (BY_NOTIONAL if size_basis == "notional_mark" else BY_ENTRY), (ATOM, 1)
 
 
 def _no_table(book: RuleBook, key: str, market: Market, currency: str) -> RulesError:

@@ -144,8 +144,8 @@ class OwnMargin(NamedTuple):
     """What picks the tier of a market's positions, and what makes their rate grow.
 
     ``basis`` is ``notional``, ``entry`` or ``size``; ``growth`` is added to the rate for each unit of
-    quantity (of ``unit`` whole numbers), ``factor * sqrt(10 * quantity + 1)`` to four fifths of it; ``least``
-    is in atoms.
+    quantity or entry value (of ``unit`` whole numbers), ``factor * sqrt(10 * quantity + 1)`` to four fifths
+    of it; ``least`` is in atoms.
     """
 
     basis: str = "notional"
@@ -382,7 +382,8 @@ class Books:
         own = self.rules.own.get(position.market, OwnMargin())
         key = {"notional": value, "entry": abs(position.cost), "size": abs(position.size)}[own.basis]
         tier = [tier for tier in self.rules.tiers[position.market] if tier.start <= key][-1]
-        quantity = Fraction(abs(position.size), own.unit)
+        measured = position.cost if own.basis == "entry" else position.size
+        quantity = Fraction(abs(measured), own.unit)
         rate = min(Fraction(1), tier.rate + up(quantity * own.growth))
         if own.factor:
             root = Fraction(math.isqrt(math.floor((10 * quantity + 1) * 10**10)), 10**5)

@@ -251,6 +251,17 @@ def test_what_cannot_be_is_one_clear_error(tmp_path, margin, basis, extra, probl
         state_of(tmp_path, margin, basis=basis, extra=extra)
 
 
-def test_an_inverse_contract_has_no_quantity_of_its_coin(tmp_path):
-    with pytest.raises(RulesError, match="its contracts are amounts of money"):
-        state_of(tmp_path, 'shape = "bracket_whole"\n' + TIERS, basis="base_size", market=INVERSE)
+def test_the_quantity_of_an_inverse_contract_is_its_entry_value_in_coins(tmp_path):
+    """1 % and 0.005 % for each coin: 20 coins at entry are 1.1 % of the 25 at mark."""
+    state = state_of(
+        tmp_path,
+        """shape = "linear_size"
+[[margin.sizes]]
+currencies = ["USDC"]
+base_rate = "0.01"
+rate_per_unit = "0.00005"
+""",
+        basis="base_size",
+        market=INVERSE,
+    )
+    assert due(state, contracts=1000, entry=-20, notional=25) == Fraction(11, 1000) * 25
