@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 
 from replay.cli import cli
+from replay.rules import list_rules, load_rules
+from replay.rules.waterfall import Absorber, Adl, AdlOff, BookOrderRung, Rung, TakeoverRung
 from replay.run.queries import list_queries
 from replay.run.schema import RUN_TABLES, VERDICTS
 from replay.tape.schema import RANK, TABLES, Table
+from replay.units import RATE_SCALE, format_units
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -36,6 +39,67 @@ def tape_page() -> str:
     for table in TABLES.values():
         lines += table_section(table)
     return "\n".join(lines)
+
+
+def venues_page() -> str:
+    lines = [
+        "# Venues by axis",
+        "",
+        "What each rule book that comes with the program says, from its file; `replay rules show NAME` has every",
+        "value in a sentence, with the sources and what is assumed.",
+        "",
+        "| rules | holds | status | margin | ladder | absorber | ADL | price | losers | shared | assumptions |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for rule_file in list_rules():
+        rules = load_rules(rule_file.name).rules
+        cells = [
+            f"`{rule_file.name}`",
+            rule_file.days,
+            rule_file.status,
+            f"{rules.margin.shape}, {rules.margin.size_basis}",
+            "; ".join(_rung(rung) for rung in rules.ladder),
+            ", ".join(f"{a.kind}, {a.work_out}{_starts(a)}" for a in rules.absorbers) or "none",
+            *_adl(rules.adl),
+            rules.socialise.method,
+            str(len(rules.assumptions)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _rung(rung: Rung) -> str:
+    level = _fraction(rung.level)
+    if isinstance(rung, BookOrderRung):
+        sliced = (
+            "" if rung.slice_share is None else f" in slices of {format_units(rung.slice_share, RATE_SCALE)}"
+        )
+        return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({level})"
+    return f"{rung.action}{f' at {rung.price}' if isinstance(rung, TakeoverRung) else ''} ({level})"
+
+
+def _fraction(level: tuple[int, int]) -> str:
+    return str(level[0]) if level[1] == 1 else f"{level[0]}/{level[1]}"
+
+
+def _starts(absorber: Absorber) -> str:
+    starts = []
+    if absorber.drawdown_start is not None:
+        starts.append(f"falls by {format_units(absorber.drawdown_start, RATE_SCALE)}")
+    if absorber.stops_at_zero:
+        starts.append("is empty")
+    if absorber.insolvent_below_zero:
+        starts.append("is below zero")
+    return f"; ADL when it {' or '.join(starts)}" if starts else ""
+
+
+def _adl(adl: Adl) -> list[str]:
+    if isinstance(adl, AdlOff):
+        return ["none", "", ""]
+    score = (
+        adl.score if adl.score != "terms" else f"{adl.profit_term} x {adl.leverage_term}, {adl.equity_scope}"
+    )
+    return [score if adl.method is None else adl.method.partition(" ")[0], adl.price, adl.loss_rule]
 
 
 def run_page() -> str:
@@ -74,7 +138,12 @@ def commands_page() -> str:
     return "\n".join(["# Commands", "", *command_sections(cli, ["replay"])])
 
 
-PAGES = {"tape.md": tape_page, "run.md": run_page, "commands.md": commands_page}
+PAGES = {
+    "tape.md": tape_page,
+    "run.md": run_page,
+    "commands.md": commands_page,
+    "venues.md": venues_page,
+}
 
 
 def write() -> None:

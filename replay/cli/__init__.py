@@ -30,6 +30,7 @@ _COMMANDS = {
     "rules": ("replay.cli.rules:rules", "List, show and check the rules of exchanges."),
     "run": ("replay.cli.running:run", "Replay a tape under the rules of an exchange."),
     "band": ("replay.cli.band:band", "Replay an anonymous day under many seeds."),
+    "compare": ("replay.cli.comparing:compare", "Show runs of one day side by side: who pays what."),
     "sql": ("replay.cli.sql:sql", "Question a run in SQL, or by a named query."),
     "state": ("replay.cli.state:state", "Show where a replay stood at a moment."),
     "explain": ("replay.cli.explain:explain", "Tell why an account was hit or spared, step by step."),
