@@ -24,6 +24,10 @@ from replay.errors import ReplayError
 BROKEN_PIPE = 141
 
 _COMMANDS = {
+    "datasets": (
+        "replay.cli.datasets:datasets",
+        "List days, build their tapes, compare with what was published.",
+    ),
     "import": ("replay.cli.importing:import_", "Turn public files into a tape."),
     "check": ("replay.cli.check:check", "Look for gaps, breaks and damage in a tape."),
     "populate": ("replay.cli.populate:populate_", "Give a tape of anonymous trades modelled accounts."),

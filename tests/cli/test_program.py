@@ -49,8 +49,8 @@ def python(code, **environment):
 
 def test_the_commands_are_those_of_the_design():
     assert COMMANDS == [
-        "import", "check", "populate", "rules", "run", "band", "compare", "sql", "state", "explain", "report",
-        "completion",
+        "datasets", "import", "check", "populate", "rules", "run", "band", "compare", "sql", "state", "explain",
+        "report", "completion",
     ]  # fmt: skip
 
 
