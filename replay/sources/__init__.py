@@ -6,7 +6,7 @@ for, and load what is heavy (Arrow, kernels) only when they read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +55,7 @@ class Source:
         lacks: What the files do not tell.
         assumes: What the importer has to assume.
         load: Reads the files and writes the tape.
+        named: Puts files that come with the program in the place of their names, if the source has such.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Source:
     lacks: tuple[str, ...]
     assumes: tuple[str, ...]
     load: Load
+    named: Callable[[Sequence[Path]], list[Path]] | None = None
 
 
 def find_source(name: str) -> Source:
@@ -111,4 +113,5 @@ def import_source(
     from replay.sources._read import expand_paths
 
     found = find_source(source)
+    paths = paths if found.named is None else found.named(paths)
     return found.load(expand_paths(paths), out, force=force, rejects=rejects, on_progress=on_progress)

@@ -1,7 +1,7 @@
-"""``replay import columns MAP.toml FILE...``: any comma-separated files, by a map that says what is what.
+"""``replay import columns MAP FILE...``: any comma-separated files, by a map that says what is what.
 
 The map is TOML: ``venue``; for each kind of file a ``[[feed]]``; for each symbol a ``[contracts.SYMBOL]``. See
-``docs/column-maps.md``, which has the maps of BitMEX, Kraken, Gate, Bitget and KuCoin.
+``docs/column-maps.md``. Those of BitMEX, Kraken, Gate, Bitget and KuCoin come with the program, by name.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LACKS = ("Who traded: `replay populate` makes accounts for such a day.", "What the map does not name.")
 ASSUMES = ("The map says what the columns are, their unit of time, and what a contract is.",)
 
+_MAPS = Path(__file__).with_name("maps")
 _PAYOFFS = {"linear": 0, "inverse": 1, "spot": 2}
 _KINDS = {"mark": 0, "index": 1, "oracle": 2, "last": 3}
 _FEED_KEYS = {
@@ -53,6 +54,19 @@ def read_map(path: Path) -> dict[str, Any]:
         if key not in content:
             raise SourceError("is missing", file=path, key=key, mend="see docs/column-maps.md")
     return content
+
+
+def shipped_maps() -> list[str]:
+    """Return the names of the maps that come with the program."""
+    return sorted(path.stem for path in _MAPS.glob("*.toml"))
+
+
+def with_shipped_map(paths: Sequence[Path]) -> list[Path]:
+    """Put the file of a shipped map in the place of its name, such as ``bitmex``; a file of that name goes before."""
+    return [
+        _MAPS / f"{path}.toml" if str(path) in shipped_maps() and not path.exists() else path
+        for path in paths
+    ]
 
 
 def feed_of(entry: dict[str, Any], path: Path, number: int) -> Feed:
@@ -169,9 +183,11 @@ def _load(
 
 SOURCE = Source(
     name="columns",
-    summary="Any comma-separated files of trades, prices or funding, by a map (MAP.toml) of their columns",
+    summary="Any comma-separated files of trades, prices or funding, by a map of their columns: "
+    "MAP.toml, or bitmex, kraken, gate, bitget, kucoin",
     has=("What the map names: trades with taker side and number, prices, funding rates.",),
     lacks=LACKS,
     assumes=ASSUMES,
     load=_load,
+    named=with_shipped_map,
 )

@@ -263,6 +263,7 @@ class FeedReader:
         feed = self._opened.feed
         column = texts.columns[feed.time]
         if feed.unit == "iso":
+            column = pc.replace_substring_regex(column, "^([0-9-]{10})D", "\\1T")  # BitMEX writes D for T
             try:
                 ts = column.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()
             except pa.ArrowInvalid:
