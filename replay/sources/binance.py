@@ -1,16 +1,20 @@
 """``replay import binance``: files of Binance's public archive, of USD-M, COIN-M and spot markets.
 
-Read are ``trades``, ``aggTrades``, one-minute ``markPriceKlines`` and ``indexPriceKlines``, ``fundingRate`` and
-``bookDepth``, zipped or not, with or without a header. The file's name tells its kind and symbol.
+Read are ``trades``, ``aggTrades``, one-minute ``markPriceKlines`` and ``indexPriceKlines``, ``fundingRate``,
+``bookDepth``, ``bookTicker`` and ``liquidationSnapshot``, zipped or not, with or without a header. The file's name
+tells its kind and symbol. A ``.CHECKSUM`` beside a file is held against it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from replay.errors import SourceError
 from replay.progress import OnProgress
 from replay.sources import Source
 
@@ -22,27 +26,37 @@ LACKS = (
     "Executions of the insurance fund and of auto-deleveraging: the archive leaves them out, and their numbers are "
     "missing in the sequence.",
     "Marks and index finer than a minute.",
+    "Liquidations beyond the exchange's feed, which prints at most one a second and symbol.",
 )
 ASSUMES = (
     "A candle of mark or index is known at its end: its close stands there.",
     "A COIN-M contract is 100 USD of BTC and 10 USD of any other coin.",
     "Percentage bands of depth are levels at the mean price of what lies between two bands.",
+    "Of a book ticker the last state of each second is kept.",
+    "Rows of liquidationSnapshot are forced orders at their average fill, the sale of a long or the purchase of a "
+    "short; a row that the archive has twice counts twice.",
     "A symbol with `_PERP` or a delivery date is COIN-M; a pair in a folder named spot is spot; others are USD-M.",
 )
-_NAME = re.compile(r"(?P<symbol>[A-Z0-9_]+?)-(?P<kind>trades|aggTrades|bookDepth|fundingRate|1m)-\d{4}-\d\d")
+_KINDS = "trades|aggTrades|bookDepth|bookTicker|fundingRate|liquidationSnapshot|1m"
+_NAME = re.compile(rf"(?P<symbol>[A-Z0-9_]+?)-(?P<kind>{_KINDS})-\d{{4}}-\d\d")
 _MINUTE = 60 * 10**9
 
 
 def feeds() -> dict[str, Feed]:
     """Return the kinds of files by the word in their names; candles by the folder they lie in."""
     from replay.sources.feeds import Feed
-    from replay.tape.schema import PriceKind
+    from replay.tape.schema import PriceKind, Side
 
     takers = {"true": -1, "false": 1}  # is_buyer_maker: the taker sold
-    symbol = r"^([A-Z0-9_]+?)-(?:trades|aggTrades|bookDepth|fundingRate|1m)-"
+    symbol = rf"^([A-Z0-9_]+?)-(?:{_KINDS})-"
     candle = (
         "open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count",
         "taker_buy_volume", "taker_buy_quote_volume", "ignore",
+    )  # fmt: skip
+
+    order = (
+        "side", "order_type", "time_in_force", "original_quantity", "price", "average_price", "order_status",
+        "last_fill_quantity", "accumulated_fill_quantity",
     )  # fmt: skip
 
     def candles(name: str, kind: PriceKind) -> Feed:
@@ -70,6 +84,23 @@ def feeds() -> dict[str, Feed]:
             name="fundingRate", table="funding",
             columns=("calc_time", "funding_interval_hours", "last_funding_rate"),
             time="calc_time", unit="ms", file_symbol=symbol, price="last_funding_rate",
+        ),
+        "bookTicker": Feed(
+            name="bookTicker", table="depth",
+            columns=("update_id", "best_bid_price", "best_bid_qty", "best_ask_price", "best_ask_qty",
+                     "transaction_time", "event_time"),
+            time="transaction_time", unit="ms", file_symbol=symbol, price="", by_arrival=True,
+            levels=((Side.ASK, "best_ask_price", "best_ask_qty"), (Side.BID, "best_bid_price", "best_bid_qty")),
+        ),
+        "liquidationSnapshot": Feed(
+            name="liquidationSnapshot", table="liquidations", columns=("time", *order), time="time", unit="ms",
+            file_symbol=symbol, price="average_price", qty="accumulated_fill_quantity", side="side",
+            sides={"buy": 1, "sell": -1},
+        ),
+        "liquidationSnapshot with symbols": Feed(
+            name="liquidationSnapshot with symbols", table="liquidations", columns=("time", "symbol", *order),
+            time="time", unit="ms", symbol="symbol", price="average_price", qty="accumulated_fill_quantity",
+            side="side", sides={"buy": 1, "sell": -1},
         ),
         "bookDepth": Feed(
             name="bookDepth", table="bands", columns=("timestamp", "percentage", "depth", "notional"),
@@ -103,6 +134,26 @@ def describe(symbol: str, file: Path) -> Contract:
         raise symbols.unknown(symbol, file, f"is not understood: {failure}") from failure
 
 
+def check_sum(file: Path) -> None:
+    """Hold a file against the ``.CHECKSUM`` beside it, if there is one.
+
+    Raises:
+        SourceError: The file is not the one that the checksum was made of.
+    """
+    beside = file.with_name(f"{file.name}.CHECKSUM")
+    if not beside.is_file():
+        return
+    words = beside.read_text(encoding="ascii", errors="replace").split()
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not words or words[0].lower() != found:
+        raise SourceError(
+            f"has the SHA-256 {found}, {beside.name} says {words[0] if words else 'nothing'}",
+            file=file,
+            mend="download both again; without the .CHECKSUM beside it the file is not held against anything",
+        )
+
+
 def _load(
     inputs: Sequence[Path],
     out: Path,
@@ -120,20 +171,24 @@ def _load(
         venue="binance-coinm" if is_coin else "binance",
         importer="binance",
         feeds=tuple(kinds.values()),
-        describe=describe,
+        describe=lambda symbol, file: replace(describe(symbol, file), liquidation_price="fill"),
         lacks=LACKS,
         assumes=ASSUMES,
         identify=lambda file: identify(file, kinds),
     )
     files = [file for file in inputs if not file.name.endswith(".CHECKSUM")]
+    for file in files:
+        check_sum(file)
     return load_feeds(family, files, out, force=force, rejects=rejects, on_progress=on_progress)
 
 
 SOURCE = Source(
     name="binance",
-    summary="Binance's public archive: trades, aggTrades, markPriceKlines, indexPriceKlines, fundingRate, bookDepth",
+    summary="Binance's public archive: trades, aggTrades, mark and index klines, fundingRate, bookDepth, bookTicker, "
+    "liquidationSnapshot",
     has=(
-        "Trades with taker side and number; marks and index by minute; funding rates; depth in percentage bands.",
+        "Trades with taker side and number; marks and index by minute; funding rates; depth in percentage bands, or "
+        "the best of the book; forced orders without names.",
         "Trades of spot pairs in a folder named spot, which make an index where no marks are given.",
     ),
     lacks=LACKS,

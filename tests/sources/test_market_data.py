@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zipfile
 from fractions import Fraction
 from pathlib import Path
@@ -175,6 +176,50 @@ def test_bands_become_levels_at_the_mean_price_between_two_bands(tmp_path):
         (0, 97.0, 20.0),
         (1, 101.0, 5.0),
     ]
+
+
+def test_the_best_of_the_book_by_second(tmp_path):
+    """A fixture of the documented columns: two states in the first second, of which the last is kept."""
+    file = put(
+        tmp_path / "BTCUSDT-bookTicker-2024-03-01.csv",
+        "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time,event_time\n"
+        "1,99.5,2,100.5,3,1760054400100,1760054400101\n2,99.6,4,100.4,5,1760054400900,1760054400901\n"
+        "3,99.0,1,101.0,1,1760054401100,1760054401101\n",
+    )
+    tape = imported("binance", tmp_path / "tape", file)
+    found = rows(tape, "SELECT ts // 1000000000, side, price / 10.0, qty FROM depth ORDER BY ts, side")
+    assert [row[1:] for row in found] == [(0, 99.6, 4), (1, 100.4, 5), (0, 99.0, 1), (1, 101.0, 1)]
+
+
+@pytest.mark.parametrize("with_symbol", [True, False])
+def test_forced_orders_at_their_average_fill(tmp_path, with_symbol):
+    """A fixture of the documented columns, of which older files have the symbol: SELL closed a long of 3."""
+    symbol, value = ("symbol,", "BTCUSD_PERP,") if with_symbol else ("", "")
+    file = put(
+        tmp_path / "BTCUSD_PERP-liquidationSnapshot-2024-01-02.csv",
+        f"time,{symbol}side,order_type,time_in_force,original_quantity,price,average_price,order_status,"
+        "last_fill_quantity,accumulated_fill_quantity\n"
+        f"1760054400123,{value}SELL,LIMIT,IOC,4,41000.1,41250.5,FILLED,3,3\n",
+    )
+    tape = imported("binance", tmp_path / "tape", file)
+    assert rows(tape, "SELECT ts, qty, price, price_kind FROM liquidations") == [
+        (1_760_054_400_123_000_000, -3, 412_505, "fill")
+    ]
+
+
+def test_a_checksum_beside_a_file_is_held_against_it(tmp_path):
+    text = "id,price,qty,quote_qty,time,is_buyer_maker\n10,100.50,2.5,251.25,1760054400123,true\n"
+    file = put(tmp_path / "d" / "BTCUSDT-trades-2025-10-10.csv", text)
+    beside = put(
+        tmp_path / "d" / "BTCUSDT-trades-2025-10-10.csv.CHECKSUM",
+        f"{hashlib.sha256(text.encode()).hexdigest()}  BTCUSDT-trades-2025-10-10.csv\n",
+    )
+    imported("binance", tmp_path / "good", tmp_path / "d")
+    beside.write_text(f"{'0' * 64}  BTCUSDT-trades-2025-10-10.csv\n")
+    with pytest.raises(SourceError, match="CHECKSUM says 0000") as caught:
+        imported("binance", tmp_path / "bad", tmp_path / "d")
+    assert caught.value.file == str(file)
+    assert not (tmp_path / "bad").exists()
 
 
 def test_bybit_and_okx_trades(tmp_path):
