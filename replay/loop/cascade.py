@@ -212,13 +212,19 @@ class Cascade:
         takers = state.arrays.markets["book"][batch.market].astype(np.int64)
         book_forced(state.arrays, batch.position, signed, fills.value, takers)
         fees = fees_of(fills.value, rung.fee_rate)
-        if rung.surplus_to == "absorber" and self.absorber is not None:
+        gives = rung.surplus_to == "absorber" and self.absorber is not None
+        if gives or rung.fee_from_improvement:
             surplus = surplus_over_bankruptcy(batch, fills)
             fees = np.minimum(fees, surplus)
-            kept = surplus - fees
-            self._give_surplus(batch, kept)
-        fees_pools = state.arrays.ledgers["fees_pool"][state.pools["ledger"][batch.pool]].astype(np.int64)
-        move_cash(state.arrays, batch.pool, fees_pools, fees)
+            if gives:
+                self._give(batch, surplus - fees, "surplus")
+        if rung.fee_to_absorber and self.absorber is not None:
+            self._give(batch, fees, "fee")
+        else:
+            ledgers = state.pools["ledger"][batch.pool]
+            move_cash(
+                state.arrays, batch.pool, state.arrays.ledgers["fees_pool"][ledgers].astype(np.int64), fees
+            )
         started = fills.sliced & (fills.filled > 0)
         state.arrays.pools["cooldown_until"][batch.pool[started]] = batch.ts + rung.cooldown_ns
         legs = self.episodes.rows(batch.position)
@@ -230,16 +236,17 @@ class Cascade:
         )
         self._rows.engaged(batch, rung.action, "@book", fills.filled, sent, "forced orders sent to the book")
 
-    def _give_surplus(self, batch: ForcedBatch, amounts: Array) -> None:
-        """Move what fills were better than bankruptcy to the absorber."""
+    def _give(self, batch: ForcedBatch, amounts: Array, kind: str) -> None:
+        """Move a fee, or what fills were better than bankruptcy, to the absorber."""
         state = self._state
         assert self.absorber is not None
         targets = np.array([self.absorber.pool(int(x)) for x in state.pools["ledger"][batch.pool]], np.int64)
         move_cash(state.arrays, batch.pool, targets, amounts)
-        self.episodes.legs["surplus"][self.episodes.rows(batch.position)] += amounts
+        if kind == "surplus":
+            self.episodes.legs["surplus"][self.episodes.rows(batch.position)] += amounts
         for i in np.flatnonzero(amounts).tolist():
             self.absorber.book(int(batch.market[i]), int(amounts[i]))
-        self._rows.movements(batch.ts, "surplus", batch.market, amounts)
+        self._rows.movements(batch.ts, kind, batch.market, amounts)
 
     def _take_over(self, batch: ForcedBatch, rung: Takeover) -> list[Losing]:
         """Hand positions to the absorber as far as its capacity goes; the rest goes to ADL."""

@@ -199,12 +199,16 @@ def send_to_book(batch: ForcedBatch, state: State, depth: Depth, rung: BookOrder
     rows = len(batch.pool)
     asked, sliced = _asked(batch, state, rung)
     limit = np.full(rows, NO_LIMIT, np.int64)
-    if rung.limit == "bankruptcy":
+    if rung.limit in ("bankruptcy", "bankruptcy_band"):
         _limits(state.arrays, batch.market, batch.size, batch.bankruptcy_value, _ticks(state), limit)
         for i in np.flatnonzero(limit == _TOO_LARGE).tolist():
             limit[i] = limit_at_bankruptcy(
                 state, int(batch.market[i]), int(batch.size[i]), int(batch.bankruptcy_value[i])
             )
+    if rung.limit.endswith("_band"):
+        for i in range(rows):
+            base = int(batch.mark[i]) if rung.limit == "mark_band" else int(limit[i])
+            limit[i] = _band(state, int(batch.market[i]), int(batch.size[i]) > 0, base, rung)
     filled, value = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
     whole = np.full(rows, rung.all_or_nothing)
     for market in np.unique(batch.market):
@@ -218,6 +222,20 @@ def send_to_book(batch: ForcedBatch, state: State, depth: Depth, rung: BookOrder
             # The loser's booking has the sign of the quantity that closes: V(-n) of a long.
             value[mine] = -magnitude if is_long != inverse else magnitude
     return BookFills(asked, limit, filled, value, sliced, _reasons(asked, filled, limit))
+
+
+def _band(state: State, market: int, is_long: bool, base: int, rung: BookOrder) -> int:
+    """Return the price some basis points beyond a mark or a limit, rounded to the tick as a limit is."""
+    if rung.limit == "bankruptcy_band" and base in (NO_LIMIT, 0, BOUND):
+        return base
+    record, tick = state.arrays.markets[market], state.markets[market].tick
+    scale = int(record["mark_factor"]) if rung.limit == "mark_band" else 1
+    numerator = base * (_POINTS - rung.limit_bp if is_long else _POINTS + rung.limit_bp)
+    ticks, rest = divmod(numerator, _POINTS * scale * tick)
+    return max(ticks + (1 if rest and is_long else 0), 0) * tick
+
+
+_POINTS = 10_000
 
 
 def _reasons(asked: Array, filled: Array, limit: Array) -> list[str]:

@@ -117,8 +117,22 @@ AXES: Mapping[str, Axis] = {
         {
             "none": "The order takes any price.",
             "bankruptcy": "The order takes no price worse than the position's bankruptcy price.",
+            "bankruptcy_band": "The order takes no price that is further beyond the bankruptcy price than a band.",
+            "mark_band": "The order takes no price that is further from the mark than a band.",
         },
-        ("zero_equity", "oracle_band", "bankruptcy_band"),
+        ("zero_equity", "oracle_band"),
+    ),
+    "ladder.*.fee_from": Axis(
+        {
+            "value": "The fee is taken of what is traded.",
+            "improvement": "The fee is at most what a fill is better than the bankruptcy price.",
+        }
+    ),
+    "ladder.*.fee_to": Axis(
+        {
+            "exchange": "The exchange has the fee; it is booked as @fees.",
+            "absorber": "The absorber has the fee.",
+        }
     ),
     "ladder.*.tif": Axis(
         {

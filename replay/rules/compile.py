@@ -195,6 +195,9 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
                     all_or_nothing=rung.tif == "fok",
                     surplus_to=rung.surplus_to,
                     fee_rate=rung.fee,
+                    limit_bp=rung.limit_bp or 0,
+                    fee_from_improvement=rung.fee_from == "improvement",
+                    fee_to_absorber=rung.fee_to == "absorber",
                 )
             )
     return tuple(rungs)
@@ -269,12 +272,15 @@ def _used_absorbers(book: RuleBook, names: list[str]) -> tuple[set[str], set[str
                     "absorbers",
                 )
             takers.add(rung.absorber)
-        elif isinstance(rung, BookOrderRung) and rung.surplus_to == "absorber":
+        elif isinstance(rung, BookOrderRung) and "absorber" in (rung.surplus_to, rung.fee_to):
             if not names:
+                key, other = (
+                    ("surplus_to", "trader") if rung.surplus_to == "absorber" else ("fee_to", "exchange")
+                )
                 raise book.refusal(
-                    f"ladder.{index}.surplus_to",
-                    "there is no absorber to take the surplus",
-                    'write one of the [[absorbers]], or surplus_to = "trader"',
+                    f"ladder.{index}.{key}",
+                    f"there is no absorber to take the {'surplus' if key == 'surplus_to' else 'fee'}",
+                    f'write one of the [[absorbers]], or {key} = "{other}"',
                     "absorbers",
                 )
             used.update(names[:1])

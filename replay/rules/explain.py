@@ -86,6 +86,7 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "ladder.*.cooldown": lambda value: f"for {value} after a slice was filled, orders are whole.",
     "ladder.*.fee": lambda value: f"The fee is {_percent(value)} of what is traded.",
     "ladder.*.absorber": lambda value: f"The taker is the absorber called {value}.",
+    "ladder.*.limit_bp": lambda value: f"The band is {value} basis points wide.",
     "ladder.*.penalty": lambda value: f"At most {_percent(value)} of maintenance goes along.",
     "absorbers.*.amount": lambda value: f"The amount is {value}",
     "absorbers.*.currencies": lambda value: (

@@ -20,10 +20,14 @@ class BookOrder:
         slice_above: Notional in atoms above which only a slice is sent; 0 never slices.
         slice_rate: Share of the position in a slice, in 1e-12.
         cooldown_ns: How long after a filled slice orders of the pool are whole.
-        limit: Worst price taken: ``none``, or ``bankruptcy``: the bankruptcy price of the position.
+        limit: Worst price taken: ``none``; ``bankruptcy``: the bankruptcy price of the position; or
+            ``bankruptcy_band`` and ``mark_band``: ``limit_bp`` basis points beyond that or the mark.
         all_or_nothing: Whether an order that cannot fill whole fills nothing.
         surplus_to: Who gets what a fill is better than the bankruptcy price: ``trader`` or ``absorber``.
         fee_rate: Fee of the forced order, in 1e-12 of its value.
+        limit_bp: Width of a band, in basis points.
+        fee_from_improvement: Whether the fee is at most what a fill is better than the bankruptcy price.
+        fee_to_absorber: Whether the absorber has the fee; else @fees.
     """
 
     action: ClassVar[str] = "book"
@@ -33,10 +37,13 @@ class BookOrder:
     slice_above: int
     slice_rate: int
     cooldown_ns: int
-    limit: Literal["none", "bankruptcy"]
+    limit: Literal["none", "bankruptcy", "bankruptcy_band", "mark_band"]
     all_or_nothing: bool
     surplus_to: Literal["trader", "absorber"]
     fee_rate: int
+    limit_bp: int = 0
+    fee_from_improvement: bool = False
+    fee_to_absorber: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,32 @@ class BookOrderRung(Section):
     cooldown: Duration | None = Field(
         default=None, description='how long after a filled slice orders are whole, such as "30s"'
     )
-    limit: Literal["none", "bankruptcy"]
+    limit: Literal["none", "bankruptcy", "bankruptcy_band", "mark_band"]
+    limit_bp: BasisPoints | None = Field(
+        default=None,
+        description="how far beyond the bankruptcy price or the mark a band reaches, in basis points",
+    )
     tif: Literal["ioc", "fok"]
     surplus_to: Literal["trader", "absorber"]
     fee: Fee = Field(description='the fee as a share of what is traded, such as "0.00045"')
+    fee_from: Literal["value", "improvement"] | None = Field(
+        default=None,
+        description='"improvement": at most what a fill is better than the bankruptcy price; left out: "value"',
+    )
+    fee_to: Literal["exchange", "absorber"] | None = Field(
+        default=None, description='who has the fee; left out: "exchange", booked as @fees'
+    )
+
+    @model_validator(mode="after")
+    def _band_whole(self) -> Self:
+        if (self.limit_bp is None) == self.limit.endswith("_band"):
+            how = "without" if self.limit_bp is None else "beside"
+            raise problem(
+                f"limit = {json.dumps(self.limit)} stands {how} `limit_bp`",
+                "write limit_bp with a band, and only with it",
+                "limit_bp",
+            )
+        return self
 
     @model_validator(mode="after")
     def _slices_whole(self) -> Self:

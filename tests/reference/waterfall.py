@@ -327,12 +327,26 @@ class Waterfall(Deleveraging):
             exact = worth * scale / (abs(size) * per_unit)
         return exact.__ceil__() if long else exact.__floor__()
 
+    def band(self, position: Position, limit: int | None, rung: BookOrder) -> int:
+        """Return the price some basis points beyond the mark or a limit, rounded as a limit is."""
+        spec, long = self.day.markets[position.market], position.size > 0
+        base = Fraction(self.marks[position.market], 10 ** (spec.mark_scale - spec.price_scale))
+        if rung.limit == "bankruptcy_band":
+            assert limit is not None
+            base = Fraction(limit)
+        exact = base * Fraction(10_000 - rung.limit_bp if long else 10_000 + rung.limit_bp, 10_000)
+        return max(0, exact.__ceil__() if long else exact.__floor__())
+
     def send(self, batch: list[tuple[Pool, Position, int, int, int]], rung: BookOrder) -> None:
         """Send orders into the book: all are filled from one book, then booked, then pay."""
         plans = []
         for pool, position, value, equity, maintenance in batch:
             asked, sliced = self.asked(pool, position, rung)
-            limit = self.limit(position, value) if rung.limit == "bankruptcy" else None
+            limit = self.limit(position, value) if "bankruptcy" in rung.limit else None
+            if rung.limit == "mark_band" or (
+                rung.limit == "bankruptcy_band" and limit not in (None, 0, 1 << 62)
+            ):
+                limit = self.band(position, limit, rung)
             plans.append([pool, position, value, equity, maintenance, asked, sliced, limit, 0, 0])
         for market in sorted({plan[1].market for plan in plans}):
             for side, long in ((Side.BID, True), (Side.ASK, False)):
@@ -352,13 +366,12 @@ class Waterfall(Deleveraging):
         for plan in plans:
             pool, position, bankrupt, filled, value = plan[0], plan[1], plan[2], plan[8], plan[9]
             fee = round(Fraction(abs(value) * rung.fee_rate, RATE_ONE))
-            if rung.surplus_to == "absorber" and self.plan.absorber is not None:
-                part = abs(bankrupt) * filled // abs(sizes[id(plan)])
-                surplus = max(0, (-part if bankrupt >= 0 else part) - value) if filled else 0
+            part = abs(bankrupt) * filled // abs(sizes[id(plan)])
+            surplus = max(0, (-part if bankrupt >= 0 else part) - value) if filled else 0
+            gives = rung.surplus_to == "absorber" and self.plan.absorber is not None
+            if gives or rung.fee_from_improvement:
                 fee = min(fee, surplus)
-                plan.append((fee, surplus - fee))
-            else:
-                plan.append((fee, None))
+            plan.append((fee, surplus - fee if gives else None))
         if rung.surplus_to == "absorber" and self.plan.absorber is not None:
             for plan in plans:
                 kept = plan[10][1]
@@ -369,10 +382,17 @@ class Waterfall(Deleveraging):
                     self.fund_books(market, kept)
                     self.episode(plan[0]).leg(plan[1]).surplus += kept
             self.movement("surplus", surpluses)
+        to_fund = rung.fee_to_absorber and self.plan.absorber is not None
+        fees: dict[int, int] = {}
         for plan in plans:
-            fee = plan[10][0]
+            fee, market = plan[10][0], plan[1].market
+            fees[market] = fees.get(market, 0) + fee
             if fee:
-                self.pay(plan[0], self.pool("@fees", plan[0].ledger), fee)
+                self.pay(plan[0], self.pool(self.absorber_name if to_fund else "@fees", plan[0].ledger), fee)
+                if to_fund:
+                    self.fund_books(market, fee)
+        if to_fund:
+            self.movement("fee", fees)
         for plan in plans:
             pool, position, asked, sliced, limit, filled, value = plan[0], plan[1], *plan[5:10]
             if sliced and filled:

@@ -235,3 +235,9 @@ equity_scope = "account"
 """,
     WHOLE,
 )
+
+FEES = changed(
+    'surplus_to = "absorber"\nfee = "0.0005"',
+    'surplus_to = "absorber"\nfee = "0.0005"\nfee_from = "improvement"\nfee_to = "absorber"',
+    WHOLE,
+)

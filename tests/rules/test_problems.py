@@ -8,6 +8,7 @@ from replay.rules.problems import SECTIONS, fields_of
 from tests.rules.books import (
     ADL_OFF,
     BRACKETS,
+    FEES,
     FLAT,
     LEVELS,
     NO_DEPTH,
@@ -181,6 +182,8 @@ AXIS_LINES = {
     "ladder.*.price": (TEXT, '\nprice = "bankruptcy"'),
     "ladder.*.margin_forfeited": (TEXT, 'margin_forfeited = "all_collateral"'),
     "ladder.*.limit": (WHOLE, 'limit = "bankruptcy"'),
+    "ladder.*.fee_from": (FEES, 'fee_from = "improvement"'),
+    "ladder.*.fee_to": (FEES, 'fee_to = "absorber"'),
     "ladder.*.tif": (WHOLE, 'tif = "fok"'),
     "ladder.*.surplus_to": (WHOLE, 'surplus_to = "absorber"'),
     "bankruptcy.allocation": (TEXT, 'allocation = "maintenance_proportional"'),
