@@ -32,6 +32,8 @@ FILLS = Form(
         "forced fills by kind (in the book, taken over, auto-deleveraged, settled) and whose position it was",
         "the mark at which each liquidation was made",
         "perpetuals of the main venue and of builder dexes, and spot fills set apart",
+        "with asset_ctxs beside them: mark and oracle by the minute",
+        "with misc_events_by_block beside them: funding payments, deposits, withdrawals and moves by account",
     ),
     lacks=(
         "cash and equity of accounts",
@@ -108,20 +110,25 @@ def load(
     from replay.sources.hyperliquid_fills import read_blocks
     from replay.tape.write import TapeWriter
 
-    form = tell_form(inputs)
-    read = read_blocks if form is FILLS else read_alpha
+    kinds = tell_kinds(inputs)
+    form = ALPHA if "alpha" in kinds else FILLS
     progress = Progress(inputs, on_progress)
     with TapeWriter(out, venue="hyperliquid", importer=f"hyperliquid ({form.title})", force=force) as writer:
         with Rejects(rejects, inputs=inputs, out=out, force=force) as aside:
-            outcome = read(inputs, writer, aside, progress)
+            if form is ALPHA:
+                outcome = read_alpha(inputs, writer, aside, progress)
+            else:
+                outcome = read_blocks(
+                    kinds["fills"], writer, aside, progress, kinds.get(CONTEXTS, []), kinds.get(EVENTS, [])
+                )
         aside.check(outcome.rows)
         if outcome.counts["fills"] == 0:
             raise _no_fills(inputs, form)
         progress.writing()
         manifest = writer.finish(
             sources=outcome.sources,
-            lacks=form.lacks,
-            assumptions=form.assumes,
+            lacks=[sentence for sentence in form.lacks if _BESIDE.get(sentence) not in kinds],
+            assumptions=[*form.assumes, *(text for kind, text in _ASSUMED.items() if kind in kinds)],
             counts={**outcome.counts, "rows set aside": aside.count},
             accounts_start=form.accounts_start,
         )
@@ -138,26 +145,66 @@ def _no_fills(inputs: Sequence[Path], form: Form) -> SourceError:
     return SourceError(f"holds no fills{others}", file=file, mend="a tape needs at least one")
 
 
-def tell_form(inputs: Sequence[Path]) -> Form:
-    """Tell from their first lines which form the files have.
+CONTEXTS, EVENTS = "asset_ctxs", "misc_events_by_block"
+
+_BESIDE = {
+    "marks, index and oracle prices except at liquidations": CONTEXTS,
+    "funding payments, deposits, withdrawals and transfers": EVENTS,
+}
+"""What fills lack and another kind of file has."""
+
+_ASSUMED = {
+    CONTEXTS: "marks and oracles are those of the minute, and between them the marks printed with liquidations",
+    EVENTS: "moves of USDC between perpetual accounts count; spot tokens, staking and lending do not",
+}
+
+
+def tell_kinds(inputs: Sequence[Path]) -> dict[str, list[Path]]:
+    """Tell from their first lines what kind each file is of: ``fills`` and what stands beside them, or ``alpha``.
 
     Raises:
-        SourceError: A form that is not read yet, or files of both forms.
+        SourceError: A kind that is not read yet, files of 2023 beside others, or no fills.
     """
-    from replay.sources._read import first_line
+    kinds: dict[str, list[Path]] = {}
+    for file in inputs:
+        kinds.setdefault(_kind_of(_telling_line(file), file), []).append(file)
+    if "alpha" in kinds and len(kinds) > 1:
+        other = next(kind for kind in kinds if kind != "alpha")
+        raise SourceError(
+            f"is of the form {ALPHA.title!r}, but {kinds[other][0].name} is of the form "
+            f"{FILLS.title if other == 'fills' else other!r}",
+            file=kinds["alpha"][0],
+            mend="import them as two tapes",
+        )
+    if "alpha" not in kinds and "fills" not in kinds:
+        raise SourceError(
+            f"holds `{next(iter(kinds))}`, and no file holds fills",
+            file=inputs[0],
+            mend="pass `node_fills_by_block` too: the others stand beside fills",
+        )
+    return kinds
 
-    forms = [_form_of(first_line(file), file) for file in inputs]
-    for file, form in zip(inputs, forms, strict=True):
-        if form is not forms[0]:
-            raise SourceError(
-                f"is of the form {form.title!r}, but {inputs[0].name} is of the form {forms[0].title!r}",
-                file=file,
-                mend="import them as two tapes",
-            )
-    return forms[0]
+
+_BLOCKS_LOOKED_AT = 10_000
 
 
-def _form_of(line: bytes, file: Path) -> Form:
+def _telling_line(file: Path) -> bytes:
+    """Return the first line, or of a file of blocks the first that is not empty."""
+    from itertools import islice
+
+    from replay.sources._read import Lines, first_line
+
+    first = first_line(file)
+    if not first.lstrip().startswith(b"{"):
+        return first
+    with Lines(file) as lines:
+        for _number, line in islice(lines, _BLOCKS_LOOKED_AT):
+            if b'"inner":' in line or b'"px":' in line or b'"side_info":' in line:
+                return line
+    return first
+
+
+def _kind_of(line: bytes, file: Path) -> str:
     start = line.lstrip()
     if start.startswith(b"["):
         raise SourceError(
@@ -166,22 +213,21 @@ def _form_of(line: bytes, file: Path) -> Form:
             row=1,
             mend="`node_fills_by_block`, from 2025-07-27 on, is read",
         )
+    if start.startswith(b"time,coin,funding,"):
+        return CONTEXTS
     if not start.startswith(b"{"):
-        return ALPHA
-    for hallmark, kind in _OTHER_LINES.items():
-        if hallmark in start:
-            raise SourceError(
-                f"holds `{kind}`, which is not read yet", file=file, row=1, mend="pass only fills"
-            )
-    return FILLS
-
-
-_OTHER_LINES = {b'"inner":': "misc_events_by_block", b'"side_info":': "node_trades"}
+        return "alpha"
+    if b'"side_info":' in start:
+        raise SourceError(
+            "holds `node_trades`, which is not read yet", file=file, row=1, mend="pass only fills"
+        )
+    return EVENTS if b'"inner":' in start else "fills"
 
 
 SOURCE = Source(
     name="hyperliquid",
-    summary="Hyperliquid: node fills by block (JSON lines), or the three CSV files of its closed alpha",
+    summary="Hyperliquid: node fills by block (JSON lines), with asset_ctxs and misc_events_by_block beside "
+    "them, or the three CSV files of its closed alpha",
     has=tuple(f"{form.title}: {'; '.join(form.has)}" for form in (FILLS, ALPHA)),
     lacks=tuple(f"{form.title}: {'; '.join(form.lacks)}" for form in (FILLS, ALPHA)),
     assumes=tuple(f"{form.title}: {'; '.join(form.assumes)}" for form in (FILLS, ALPHA)),

@@ -22,6 +22,8 @@ from replay.sources._numbers import parse_moment
 from replay.sources._read import Lines, Progress, name_inputs
 from replay.sources._rejects import Rejects
 from replay.sources.hyperliquid import Outcome
+from replay.sources.hyperliquid_contexts import Contexts
+from replay.sources.hyperliquid_events import Events
 from replay.sources.hyperliquid_rows import understand
 from replay.sources.hyperliquid_tape import FillsTape
 from replay.tape.write import TapeWriter
@@ -32,16 +34,25 @@ _FIELDS = ("block_number", "block_time", "events")
 _KNOWN = frozenset((*_FIELDS, "local_time"))
 
 
-def read_blocks(inputs: Sequence[Path], writer: TapeWriter, rejects: Rejects, progress: Progress) -> Outcome:
-    """Read files of blocks onto a tape.
+def read_blocks(
+    inputs: Sequence[Path],
+    writer: TapeWriter,
+    rejects: Rejects,
+    progress: Progress,
+    contexts: Sequence[Path] = (),
+    events: Sequence[Path] = (),
+) -> Outcome:
+    """Read files of blocks onto a tape, with asset contexts and other events beside them.
 
     Raises:
         SourceError: A file that cannot be read, files that overlap, or a row that cannot be understood
             while rows are not set aside.
     """
-    names = name_inputs(inputs)
-    reader = _Reader(writer, rejects)
-    sources = []
+    names = name_inputs([*inputs, *contexts, *events])
+    minutes = Contexts(writer)
+    beside = Events(writer, rejects)
+    sources = minutes.read(contexts, names, rejects, progress)
+    reader = _Reader(writer, rejects, minutes)
     with _without_collector():
         for file in _in_order(inputs):
             with Lines(file, names[file]) as lines:
@@ -49,7 +60,12 @@ def read_blocks(inputs: Sequence[Path], writer: TapeWriter, rejects: Rejects, pr
                 sources.append(lines.provenance())
                 progress.read(lines)
         reader.flush()
-    return Outcome(sources, reader.counts(), reader.rows)
+        minutes.finish()
+        sources += beside.read(events, names, progress)
+    counts = reader.counts() | dict(sorted(beside.counts.items()))
+    if contexts:
+        counts["asset contexts"] = minutes.rows
+    return Outcome(sources, counts, reader.rows + minutes.rows + beside.rows)
 
 
 @contextmanager
@@ -126,9 +142,9 @@ class _Place(NamedTuple):
 class _Reader:
     """Gathers the rows of blocks, and moves them to the tape a batch at a time."""
 
-    def __init__(self, writer: TapeWriter, rejects: Rejects) -> None:
+    def __init__(self, writer: TapeWriter, rejects: Rejects, contexts: Contexts) -> None:
         self.rows = 0
-        self._tape = FillsTape(writer)
+        self._tape = FillsTape(writer, contexts)
         self._rejects = rejects
         self._unknown: Counter[str] = Counter()
         self._blocks = 0

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from replay.sources._numbers import round_digits
+from replay.sources.hyperliquid_contexts import Contexts
 from replay.sources.hyperliquid_rows import Rows
 from replay.sources.hyperliquid_words import NET_CHILD_VAULTS, Liquidation, Method, is_spot
 from replay.tape.schema import MAIN_DEX, SPOT_DEX, FillKind, Mode, Payoff, PriceKind, Role
@@ -32,10 +33,12 @@ class FillsTape:
 
     Args:
         writer: The tape being written.
+        contexts: Marks and oracles by the minute, between which the marks of liquidations stand.
     """
 
-    def __init__(self, writer: TapeWriter) -> None:
+    def __init__(self, writer: TapeWriter, contexts: Contexts | None = None) -> None:
         self._writer = writer
+        self._contexts = contexts
         self._liquidations = 0
         self._settle: dict[str, str] = {}
         self._marks_of = -1
@@ -177,7 +180,11 @@ class FillsTape:
         if marks:
             moments, markets, mantissas, digits = zip(*marks, strict=True)
             columns = {"ts": moments, "market": markets, "price": mantissas, "price_digits": digits}
-            self._writer.append("prices", {**columns, "kind": [int(PriceKind.EVENT)] * len(marks)})
+            rows = {**columns, "kind": [int(PriceKind.EVENT)] * len(marks)}
+            if self._contexts is None:
+                self._writer.append("prices", rows)
+            else:
+                self._contexts.write_until(moments[-1], rows)
 
     def _count(
         self,

@@ -444,7 +444,7 @@ def test_a_file_without_fills_is_refused(tmp_path: Path) -> None:
         (json.dumps([ANN, fill()]), "which is not read yet"),
         (
             block(1, [{"time": "x", "hash": "0x", "inner": {}}]),
-            "holds `misc_events_by_block`, which is not read yet",
+            "holds `misc_events_by_block`, and no file holds fills",
         ),
         ('{"coin": "BTC", "side_info": []}', "holds `node_trades`, which is not read yet"),
         ('{"coin": "BTC"}', "no line of it is a block"),
