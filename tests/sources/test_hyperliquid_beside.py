@@ -195,7 +195,9 @@ def test_a_fill_is_what_it_was_without_them(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     plain = imported(tmp_path / "a")
-    beside = imported(tmp_path / "b", contexts=[context(0)], events=[block(1, []), block(2, [event("Delegation")])])
+    beside = imported(
+        tmp_path / "b", contexts=[context(0)], events=[block(1, []), block(2, [event("Delegation")])]
+    )
     sql = "SELECT ts, market, account, qty, price, fee FROM fills ORDER BY seq"
     assert plain.select(sql) == beside.select(sql)
     assert fill()["px"] == "115000.0"
