@@ -1,0 +1,179 @@
+"""Damaged files of every importer but tardis: a tape or one error, never anything else.
+
+``REPLAY_FUZZ=10000 pytest tests/sources/test_fuzz.py`` tries 10,000 of each kind.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replay.errors import ReplayError
+from replay.sources import import_source
+from tests.sources.node_fills import ANN, BEN, block, match
+from tests.sources.test_column_maps import FILES as MAPPED
+from tests.sources.test_hyperliquid_beside import COLUMNS, context, event, update
+from tests.sources.test_tardis_fuzz import damaged
+
+TRIES = int(os.environ.get("REPLAY_FUZZ", "25"))
+START = 1_760_054_400_000
+SCENARIO = Path(__file__).parents[2] / "datasets" / "demo-thin-book" / "scenario.toml"
+
+
+def _lines(head: str, row: Callable[[int], str], rows: int = 20) -> str:
+    return head + "\n" + "".join(f"{row(n)}\n" for n in range(1, rows + 1))
+
+
+def _candle(n: int) -> str:
+    return f"{START + 60_000 * n},20.01,20.05,20.00,20.0{n % 9},0,{START + 60_000 * n + 59_999},0,60,0,0,0"
+
+
+TRADES = _lines(
+    "id,price,qty,quote_qty,time,is_buyer_maker",
+    lambda n: f"{n},{100 + n / 10},{n},1,{START + n},{'true' if n % 2 else 'false'}",
+)
+KLINE = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    "taker_buy_volume,taker_buy_quote_volume,ignore"
+)
+FILLS = "".join(f"{block(n, match(tid=n))}\n" for n in range(1, 15))
+
+# kind: source, name of the damaged file, its text, other files (name, text), options before the files
+KINDS: dict[str, tuple[str, str, str, list[tuple[str, str]], list[str]]] = {
+    "binance trades": ("binance", "BTCUSDT-trades-2025-10-10.csv", TRADES, [], []),
+    "binance aggTrades": (
+        "binance",
+        "BTCUSDT-aggTrades-2025-10-10.csv",
+        _lines(
+            "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker",
+            lambda n: f"{n},{100 + n / 10},{n},{n},{n},{START + n},{'true' if n % 2 else 'false'}",
+        ),
+        [],
+        [],
+    ),
+    "binance klines": (
+        "binance",
+        "markPriceKlines/BTCUSDT-1m-2025-10-10.csv",
+        _lines(KLINE, _candle),
+        [("BTCUSDT-trades-2025-10-10.csv", TRADES)],
+        [],
+    ),
+    "binance funding": (
+        "binance",
+        "BTCUSDT-fundingRate-2025-10.csv",
+        _lines(
+            "calc_time,funding_interval_hours,last_funding_rate",
+            lambda n: f"{START + n * 28_800_000},8,0.000{n}",
+        ),
+        [("BTCUSDT-trades-2025-10-10.csv", TRADES)],
+        [],
+    ),
+    "binance bookDepth": (
+        "binance",
+        "BTCUSDT-bookDepth-2025-10-10.csv",
+        _lines(
+            "timestamp,percentage,depth,notional",
+            lambda n: f"2025-10-10 00:00:{n:02},{(n % 5 + 1) * (1 if n % 2 else -1)},{n * 10},{n * 990}",
+        ),
+        [],
+        [],
+    ),
+    "binance bookTicker": (
+        "binance",
+        "BTCUSDT-bookTicker-2024-03-01.csv",
+        _lines(
+            "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time,event_time",
+            lambda n: f"{n},{99 + n / 10},{n},{100 + n / 10},{n},{START + n * 400},{START + n * 400}",
+        ),
+        [],
+        [],
+    ),
+    "binance liquidationSnapshot": (
+        "binance",
+        "BTCUSD_PERP-liquidationSnapshot-2024-01-02.csv",
+        _lines(
+            "time,side,order_type,time_in_force,original_quantity,price,average_price,order_status,"
+            "last_fill_quantity,accumulated_fill_quantity",
+            lambda n: (
+                f"{START + n},{'SELL' if n % 2 else 'BUY'},LIMIT,IOC,{n},41000.1,41250.5,FILLED,{n},{n}"
+            ),
+        ),
+        [],
+        [],
+    ),
+    "bybit trades": (
+        "bybit",
+        "BTCUSDT2025-10-10.csv",
+        _lines(
+            "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional",
+            lambda n: (
+                f"{1_760_054_400 + n}.25,BTCUSDT,{'Buy' if n % 2 else 'Sell'},0.{n},121000.{n},PlusTick,a{n},1,1,1"
+            ),
+        ),
+        [],
+        [],
+    ),
+    "columns kucoin": ("columns", MAPPED["kucoin"][0], MAPPED["kucoin"][1] * 1, [], ["kucoin"]),
+    "columns bitmex": ("columns", MAPPED["bitmex"][0], MAPPED["bitmex"][1] * 1, [], ["bitmex"]),
+    "hyperliquid fills": ("hyperliquid", "10.jsonl", FILLS, [], []),
+    "hyperliquid asset_ctxs": (
+        "hyperliquid",
+        "20251027.csv",
+        "\n".join([COLUMNS, *(context(n) for n in range(20))]) + "\n",
+        [("10.jsonl", FILLS)],
+        [],
+    ),
+    "hyperliquid misc_events": (
+        "hyperliquid",
+        "misc.jsonl",
+        "".join(
+            block(
+                n,
+                [
+                    update([ANN], type="deposit", usdc=f"{n}.5"),
+                    event("Funding", deltas=[{"user": BEN, "coin": "BTC", "funding_amount": f"-{n}"}]),
+                ],
+            )
+            + "\n"
+            for n in range(1, 15)
+        ),
+        [("10.jsonl", FILLS)],
+        [],
+    ),
+    "scenario": ("scenario", "scenario.toml", SCENARIO.read_text(encoding="utf-8"), [], []),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_a_tape_or_one_error(
+    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, name, text, others, options = KINDS[kind]
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for other, content in others:
+        (tmp_path / other).write_text(content, encoding="utf-8")
+    ends: Counter[str] = Counter()
+    for number in range(TRIES):
+        rng = random.Random(f"{kind} {number}")
+        data = damaged(text.encode(), rng)
+        if rng.random() < 0.3 and source != "scenario":
+            data = gzip.compress(data, 1)
+            if rng.random() < 0.3:
+                data = data[: rng.randrange(len(data))]
+        file.write_bytes(data)
+        paths = [Path(option) for option in options] + [file, *(tmp_path / other for other, _ in others)]
+        try:
+            import_source(source, paths, tmp_path / "tape", force=True)
+            ends["tape"] += 1
+        except ReplayError:
+            ends["error"] += 1
+    assert ends["error"], f"no damage was found: {ends}"
+    assert sum(ends.values()) == TRIES
+    assert capfd.readouterr().err == ""
