@@ -83,7 +83,8 @@ class _Stage:
         self._writer.close()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        with pa.ipc.open_stream(self.path) as reader:
+        # Not mapped into memory: the pages of a file that is read once would stay with the process.
+        with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as reader:
             yield from reader
 
 

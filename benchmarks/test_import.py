@@ -1,0 +1,121 @@
+"""Importers beside just reading the same file with the same decompression: rows a second of both.
+
+``BENCH_ROWS=2000000 make bench ARGS='-k import'`` measures a larger file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replay.sources import import_source
+from replay.sources._read import Lines
+from replay.tape.read import open_tape
+from tests.sources.node_fills import block, match
+
+ROWS = int(os.environ.get("BENCH_ROWS", "200000"))
+START = 1_760_054_400_000
+
+
+def _binance(number: int) -> str:
+    side = "true" if number % 2 else "false"
+    return f"{number},{100_000 + number % 997}.{number % 10},{number % 7 + 1}.5,1,{START + number // 20},{side}\n"
+
+
+def _bybit(number: int) -> str:
+    side = "Buy" if number % 2 else "Sell"
+    return f"{START // 1000 + number // 20_000}.25,BTCUSDT,{side},0.{number % 9 + 1},12100{number % 10}.5,PlusTick,a{number},1,1,1\n"
+
+
+def _kucoin(number: int) -> str:
+    return f"{number},{START + number // 20},62932.{number % 10},{number % 9 + 1},{'buy' if number % 2 else 'sell'}\n"
+
+
+def _tardis(number: int) -> str:
+    ts = (START + number // 20) * 1000
+    side = "buy" if number % 2 else "sell"
+    return f"binance-futures,BTCUSDT,{ts},{ts},{number},{side},10000{number % 10}.5,0.{number % 9 + 1}\n"
+
+
+FILES: dict[str, tuple[str, str, Callable[[int], str], list[str]]] = {
+    "binance": (
+        "BTCUSDT-trades-2025-10-10.csv.gz",
+        "id,price,qty,quote_qty,time,is_buyer_maker\n",
+        _binance,
+        [],
+    ),
+    "bybit": (
+        "BTCUSDT2025-10-10.csv.gz",
+        "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional\n",
+        _bybit,
+        [],
+    ),
+    "columns": (
+        "XBTUSDTM-trades-2025-10-10.csv.gz",
+        "trade_id,trade_time,price,size,side\n",
+        _kucoin,
+        ["kucoin"],
+    ),
+    "tardis": (
+        "binance-futures_trades_2025-10-10_BTCUSDT.csv.gz",
+        "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n",
+        _tardis,
+        [],
+    ),
+}
+
+
+def _blocks() -> str:
+    lines, blocks = [], 20_000  # less than the hour that one file has
+    each = ROWS // blocks // 2
+    for number in range(1, blocks + 1):
+        events = [row for item in range(each) for row in match(tid=number * each + item)]
+        lines.append(block(number, events))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module", params=[*FILES, "hyperliquid"])
+def source(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, list[Path], Path]:
+    """Return the source, what is imported, and the file that is read."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "hyperliquid":
+        file = folder / "10.jsonl.gz"
+        file.write_bytes(gzip.compress(_blocks().encode(), 1))
+        return request.param, [file], file
+    name, head, row, options = FILES[request.param]
+    file = folder / name
+    file.write_bytes(gzip.compress((head + "".join(map(row, range(1, ROWS + 1)))).encode(), 1))
+    return request.param, [*map(Path, options), file], file
+
+
+def test_reading_alone(benchmark: Any, source: tuple[str, list[Path], Path]) -> None:
+    _, _, file = source
+
+    def read() -> int:
+        with Lines(file) as lines:
+            return sum(len(line) for _number, line in lines)
+
+    benchmark.extra_info["rows"] = ROWS
+    assert benchmark.pedantic(read, rounds=3, warmup_rounds=1) > ROWS
+
+
+def test_import(benchmark: Any, source: tuple[str, list[Path], Path], tmp_path: Path) -> None:
+    name, paths, _ = source
+    benchmark.extra_info["rows"] = ROWS
+    benchmark.pedantic(
+        import_source,
+        args=(name, paths, tmp_path / "tape"),
+        kwargs={"force": True},
+        rounds=3,
+        warmup_rounds=1,
+    )
+    table = "fills" if name == "hyperliquid" else "trades"
+    ((rows,),) = open_tape(tmp_path / "tape").select(f"SELECT count(*) FROM {table}")
+    assert rows == ROWS
