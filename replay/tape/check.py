@@ -84,7 +84,7 @@ def _check_content(
         ("matches", lambda: check_matches(connection, report.facts)),
         ("chains", lambda: check_chains(tape, connection, report.facts)),
         ("moves", lambda: check_moves(connection)),
-        ("liquidations", lambda: check_reports(connection)),
+        ("liquidations", lambda: check_reports(tape, connection)),
         ("funding", lambda: check_funding(tape, connection)),
         ("depth", lambda: check_depth(tape, connection)),
         ("trades", lambda: check_feed(tape, connection)),

@@ -7,6 +7,7 @@ normalised trades of tardis.dev drop those prints of Binance that are of its ins
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import exp, log
 
 import duckdb
 
@@ -27,7 +28,11 @@ _DAY_NS = 86_400 * NS_PER_SECOND
 
 
 def check_feed(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
-    """Check the ids, order and days of `trades`, market by market; each finding tells how often and since when."""
+    """Check the ids, order and days of `trades`, market by market, and whether prints of liquidations are a sample.
+
+    Each finding tells how often and since when.
+    """
+    yield from _sampling(tape, connection)
     if not tape.rows("trades"):
         return
     yield from _ids(tape, connection)
@@ -93,3 +98,42 @@ def _days(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding
     for market, count, ts, seq in found:
         message = f"has rows of {tape.markets[market].name} of another day than nearly all others"
         yield Finding(Severity.NOTE, "trades", message, count, ts, seq)
+
+
+def _sampling(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
+    """Tell which feeds of liquidations print at most one a second and market, and how much of them is there.
+
+    Were they complete and at random within each minute, seconds with two would be expected; where several are
+    and none is found, the feed is a sample (venue-rules.md 25, axis L1). A minute with prints in a share p of its
+    seconds then had some -60 ln(1 - p): that is the estimate; a full minute counts as 59.5 seconds.
+    """
+    if not tape.rows("liquidations"):
+        return
+    found = connection.execute(
+        f"""
+        WITH seconds AS (
+            SELECT market, ts // {NS_PER_SECOND} AS second, count(*) AS prints, min(ts) AS ts, min(seq) AS seq
+            FROM liquidations WHERE market IS NOT NULL AND price_kind IS NOT NULL GROUP BY ALL
+        )
+        SELECT market, second // 60 AS minute, count(*), max(prints), min(ts), min(seq)
+        FROM seconds GROUP BY ALL ORDER BY market, minute
+        """
+    ).fetchall()
+    for market in dict.fromkeys(row[0] for row in found):
+        minutes = [row for row in found if row[0] == market]
+        prints = sum(row[2] for row in minutes)
+        rates = [-log(1 - min(row[2], _FULLEST) / 60) for row in minutes]
+        pairs = sum(60 * (1 - exp(-rate) * (1 + rate)) for rate in rates)
+        if max(row[3] for row in minutes) > 1 or pairs < _TELLING_PAIRS:
+            continue
+        share = prints / sum(60 * rate for rate in rates)
+        message = (
+            f"of {tape.markets[market].name} are a sample: no second has two, where some {pairs:.0f} would; "
+            f"about {100 * share:.0f} % are there, if they fell at random within each minute"
+        )
+        yield Finding(Severity.NOTE, "liquidations", message, prints, minutes[0][4], minutes[0][5])
+
+
+_FULLEST = 59.5
+_TELLING_PAIRS = 5
+"""So many seconds with two prints must be expected before their absence says something."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,46 @@ def test_what_the_feed_of_the_crash_day_left_out(tmp_path: Path) -> None:
     assert [(finding.count, finding.ts) for finding in missing] == [
         (10, parse_time("2025-10-10T21:17:10.263Z"))
     ]
+
+
+def printed(path: Path, moments: list[int]) -> Tape:
+    """Prints of liquidations of nobody in particular at some moments."""
+    count = len(moments)
+    with TapeWriter(path, venue="test", importer="test") as writer:
+        writer.market("AAVEUSD", settle="USD")
+        account = writer.account("@unseen")
+        writer.append(
+            "liquidations",
+            {
+                "ts": moments,
+                "liquidation": list(range(count)),
+                "account": [account] * count,
+                "market": [0] * count,
+                "qty": [-3] * count,
+                "qty_digits": [0] * count,
+                "price": [2737] * count,
+                "price_digits": [1] * count,
+                "price_kind": ["fill"] * count,
+            },
+        )
+        writer.finish(sources=[], lacks=[], assumptions=[], counts={}, accounts_start="unknown")
+    return open_tape(path)
+
+
+def test_a_feed_that_prints_one_a_second_is_a_sample_and_its_coverage_is_estimated(tmp_path: Path) -> None:
+    """3,000 liquidations at random in ten minutes are five a second: with one a second about a fifth is there."""
+    rng = random.Random(5)
+    moments = sorted(NOON + rng.randrange(600 * SECOND) for _ in range(3000))
+    assert findings(printed(tmp_path / "whole", moments)) == []
+    last = {moment // SECOND: moment for moment in moments}
+    kept = sorted(last.values())
+    ((severity, message, count, ts, _row),) = findings(printed(tmp_path / "sample", kept))
+    assert (severity, count, ts) == ("note", len(kept), kept[0])
+    assert message.startswith("of AAVEUSD are a sample: no second has two")
+    (share,) = re.findall(r"about (\d+) %", message)
+    assert abs(int(share) - 100 * len(kept) / 3000) < 5
+
+
+def test_a_sparse_feed_says_nothing_of_itself(tmp_path: Path) -> None:
+    """20 in ten minutes: that no second has two is no surprise."""
+    assert findings(printed(tmp_path / "t", [NOON + 30 * SECOND * n for n in range(20)])) == []
