@@ -33,6 +33,7 @@ FILLS = Form(
         "the mark at which each liquidation was made",
         "perpetuals of the main venue and of builder dexes, and spot fills set apart",
         "with asset_ctxs beside them: mark and oracle by the minute",
+        "with l2Book beside them: twenty levels a side of the book, each second",
         "with misc_events_by_block beside them: funding payments, deposits, withdrawals and moves by account",
     ),
     lacks=(
@@ -118,9 +119,8 @@ def load(
             if form is ALPHA:
                 outcome = read_alpha(inputs, writer, aside, progress)
             else:
-                outcome = read_blocks(
-                    kinds["fills"], writer, aside, progress, kinds.get(CONTEXTS, []), kinds.get(EVENTS, [])
-                )
+                beside = [kinds.get(kind, []) for kind in (CONTEXTS, EVENTS, BOOKS)]
+                outcome = read_blocks(kinds["fills"], writer, aside, progress, *beside)
         aside.check(outcome.rows)
         if outcome.counts["fills"] == 0:
             raise _no_fills(inputs, form)
@@ -145,16 +145,18 @@ def _no_fills(inputs: Sequence[Path], form: Form) -> SourceError:
     return SourceError(f"holds no fills{others}", file=file, mend="a tape needs at least one")
 
 
-CONTEXTS, EVENTS = "asset_ctxs", "misc_events_by_block"
+CONTEXTS, EVENTS, BOOKS = "asset_ctxs", "misc_events_by_block", "l2Book"
 
 _BESIDE = {
     "marks, index and oracle prices except at liquidations": CONTEXTS,
     "funding payments, deposits, withdrawals and transfers": EVENTS,
+    "depth of the order book": BOOKS,
 }
 """What fills lack and another kind of file has."""
 
 _ASSUMED = {
     CONTEXTS: "marks and oracles are those of the minute, and between them the marks printed with liquidations",
+    BOOKS: "of a book the last state of each second is kept; beyond twenty levels a side nothing is known",
     EVENTS: "moves of USDC between perpetual accounts count; spot tokens, staking and lending do not",
 }
 
@@ -221,12 +223,14 @@ def _kind_of(line: bytes, file: Path) -> str:
         raise SourceError(
             "holds `node_trades`, which is not read yet", file=file, row=1, mend="pass only fills"
         )
+    if b'"levels":' in start:
+        return BOOKS
     return EVENTS if b'"inner":' in start else "fills"
 
 
 SOURCE = Source(
     name="hyperliquid",
-    summary="Hyperliquid: node fills by block (JSON lines), with asset_ctxs and misc_events_by_block beside "
+    summary="Hyperliquid: node fills by block (JSON lines), with asset_ctxs, misc_events_by_block and l2Book beside "
     "them, or the three CSV files of its closed alpha",
     has=tuple(f"{form.title}: {'; '.join(form.has)}" for form in (FILLS, ALPHA)),
     lacks=tuple(f"{form.title}: {'; '.join(form.lacks)}" for form in (FILLS, ALPHA)),

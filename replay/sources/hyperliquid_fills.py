@@ -22,6 +22,7 @@ from replay.sources._numbers import parse_moment
 from replay.sources._read import Lines, Progress, name_inputs
 from replay.sources._rejects import Rejects
 from replay.sources.hyperliquid import Outcome
+from replay.sources.hyperliquid_books import Books
 from replay.sources.hyperliquid_contexts import Contexts
 from replay.sources.hyperliquid_events import Events
 from replay.sources.hyperliquid_rows import understand
@@ -41,14 +42,15 @@ def read_blocks(
     progress: Progress,
     contexts: Sequence[Path] = (),
     events: Sequence[Path] = (),
+    books: Sequence[Path] = (),
 ) -> Outcome:
-    """Read files of blocks onto a tape, with asset contexts and other events beside them.
+    """Read files of blocks onto a tape, with asset contexts, other events and books beside them.
 
     Raises:
         SourceError: A file that cannot be read, files that overlap, or a row that cannot be understood
             while rows are not set aside.
     """
-    names = name_inputs([*inputs, *contexts, *events])
+    names = name_inputs([*inputs, *contexts, *events, *books])
     minutes = Contexts(writer)
     beside = Events(writer, rejects)
     sources = minutes.read(contexts, names, rejects, progress)
@@ -62,10 +64,14 @@ def read_blocks(
         reader.flush()
         minutes.finish()
         sources += beside.read(events, names, progress)
+        depth = Books(writer, rejects)
+        sources += depth.read(books, names, progress)
     counts = reader.counts() | dict(sorted(beside.counts.items()))
     if contexts:
         counts["asset contexts"] = minutes.rows
-    return Outcome(sources, counts, reader.rows + minutes.rows + beside.rows)
+    if books:
+        counts |= {"book snapshots": depth.rows, "book snapshots kept": depth.kept}
+    return Outcome(sources, counts, reader.rows + minutes.rows + beside.rows + depth.rows)
 
 
 @contextmanager

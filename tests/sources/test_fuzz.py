@@ -18,7 +18,7 @@ from replay.errors import ReplayError
 from replay.sources import import_source
 from tests.sources.node_fills import ANN, BEN, block, match
 from tests.sources.test_column_maps import FILES as MAPPED
-from tests.sources.test_hyperliquid_beside import COLUMNS, context, event, update
+from tests.sources.test_hyperliquid_beside import COLUMNS, book, context, event, update
 from tests.sources.test_tardis_fuzz import damaged
 
 TRIES = int(os.environ.get("REPLAY_FUZZ", "25"))
@@ -142,6 +142,15 @@ KINDS: dict[str, tuple[str, str, str, list[tuple[str, str]], list[str]]] = {
             )
             + "\n"
             for n in range(1, 15)
+        ),
+        [("10.jsonl", FILLS)],
+        [],
+    ),
+    "hyperliquid l2Book": (
+        "hyperliquid",
+        "BTC.jsonl",
+        "".join(
+            book(n * 700, "BTC", [(f"{99 + n}.5", "1")], [(f"{101 + n}", "2.5")]) + "\n" for n in range(20)
         ),
         [("10.jsonl", FILLS)],
         [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from replay.errors import SourceError
 from replay.sources import import_source
 from replay.sources.hyperliquid_contexts import COLUMNS
 from replay.tape.read import Tape, open_tape
-from replay.tape.schema import PriceKind, TransferKind
+from replay.tape.schema import PriceKind, Side, TransferKind
 from tests.sources.node_fills import ANN, BEN, START_NS, VAULT, block, fill, match, time_of, write
 
 MINUTE = 60 * 10**9
@@ -86,6 +87,66 @@ def test_marks_of_liquidations_stand_between_the_minutes(tmp_path: Path) -> None
 def test_coins_of_builder_dexes_are_left_out(tmp_path: Path) -> None:
     tape = imported(tmp_path, contexts=[context(0, "xyz:GOLD"), context(0)])
     assert [market.name for market in tape.markets] == ["BTC"]
+
+
+def book(ms: int, coin: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> str:
+    levels = [[{"px": px, "sz": sz, "n": 1} for px, sz in side] for side in (bids, asks)]
+    data = {"coin": coin, "time": START_NS // 10**6 + ms, "levels": levels}
+    return json.dumps({"time": "x", "ver_num": 1, "raw": {"channel": "l2Book", "data": data}})
+
+
+def with_books(folder: Path, **files: list[str]) -> Tape:
+    paths = [write(folder / "10.jsonl", block(1, match()))]
+    paths += [write(folder / f"{coin}.jsonl", *lines) for coin, lines in files.items()]
+    import_source("hyperliquid", paths, folder / "tape")
+    return open_tape(folder / "tape")
+
+
+def test_books_of_several_coins_by_the_second(tmp_path: Path) -> None:
+    """Two states in the first second of BTC, of which the last counts; ETH stands between its seconds."""
+    tape = with_books(
+        tmp_path,
+        BTC=[
+            book(100, "BTC", [("114999", "1")], [("115001", "2")]),
+            book(900, "BTC", [("114998", "3"), ("114990.5", "4")], [("115002", "5")]),
+            book(1500, "BTC", [("114000", "1")], []),
+        ],
+        ETH=[book(1200, "ETH", [("4000", "7")], [("4001", "8")])],
+        BTC_of_the_next_hour=[book(3_600_100, "BTC", [("113000", "1")], [])],
+    )
+    names = {
+        market.id: (market.name, 10**market.price_scale, 10**market.qty_scale) for market in tape.markets
+    }
+    found = tape.select(
+        "SELECT (ts - 1761584400000000000) // 1000000, market, side, price, qty FROM depth ORDER BY seq"
+    )
+    assert [
+        (ms, names[m][0], side, price / names[m][1], qty / names[m][2]) for ms, m, side, price, qty in found
+    ] == [
+        (900, "BTC", Side.BID, 114_998, 3),
+        (900, "BTC", Side.BID, 114_990.5, 4),
+        (900, "BTC", Side.ASK, 115_002, 5),
+        (1200, "ETH", Side.BID, 4_000, 7),
+        (1200, "ETH", Side.ASK, 4_001, 8),
+        (1500, "BTC", Side.BID, 114_000, 1),
+        (3_600_100, "BTC", Side.BID, 113_000, 1),
+    ]
+    assert tape.manifest["counts"]["book snapshots kept"] == 4
+    assert "depth of the order book" not in tape.manifest["lacks"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (book(50, "BTC", [("1", "1")], []), "is older than the one before it"),
+        (book(200, "BTC", [("-1", "1")], []), "a level of 1 at -1 is none"),
+        (book(200, "BTC", [("x", "1")], []), "'x' is not a plain decimal number"),
+        ('{"raw": {"data": {"levels": []}}}', "is no book that is understood"),
+    ],
+)
+def test_a_book_that_is_not_understood(tmp_path: Path, line: str, problem: str) -> None:
+    with pytest.raises(SourceError, match=problem):
+        with_books(tmp_path, BTC=[book(100, "BTC", [("114999", "1")], [("115001", "2")]), line])
 
 
 @pytest.mark.parametrize(
