@@ -8,6 +8,7 @@ import click
 
 from replay.cli import cli
 from replay.rules import list_rules, load_rules
+from replay.rules.numbers import level_text
 from replay.rules.waterfall import Absorber, Adl, AdlOff, BookOrderRung, Rung, TakeoverRung
 from replay.run.queries import list_queries
 from replay.run.schema import RUN_TABLES, VERDICTS
@@ -69,17 +70,13 @@ def venues_page() -> str:
 
 
 def _rung(rung: Rung) -> str:
-    level = _fraction(rung.level)
+    level = level_text(rung.level)
     if isinstance(rung, BookOrderRung):
         sliced = (
             "" if rung.slice_share is None else f" in slices of {format_units(rung.slice_share, RATE_SCALE)}"
         )
         return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({level})"
     return f"{rung.action}{f' at {rung.price}' if isinstance(rung, TakeoverRung) else ''} ({level})"
-
-
-def _fraction(level: tuple[int, int]) -> str:
-    return str(level[0]) if level[1] == 1 else f"{level[0]}/{level[1]}"
 
 
 def _starts(absorber: Absorber) -> str:

@@ -14,6 +14,9 @@ from fractions import Fraction
 MONEY_SCALE = 8
 ATOM = 10**MONEY_SCALE
 RATE_SCALE = 12
+RATE_ONE = 10**RATE_SCALE
+"""A rate of 1."""
+
 BOUND = 1 << 62
 """Largest magnitude (exclusive) a cell of size, cash or cost may hold; the kernels stop at it."""
 

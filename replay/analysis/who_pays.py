@@ -39,14 +39,20 @@ class Paid(NamedTuple):
 
 
 _PAID = """
+WITH forced AS (
+    SELECT f.stage, abs(f.value) AS value
+    FROM forced_orders AS f JOIN markets AS m ON m.market = f.market WHERE m.currency = {currency}
+), adl AS (
+    SELECT winner, abs(value) AS value FROM adl_fills WHERE currency = {currency}
+)
 SELECT
-    (SELECT count(DISTINCT liquidation) FROM liquidations WHERE currency = $1),
-    (SELECT coalesce(sum(abs(value)) FILTER (stage = 'book'), 0) FROM forced),
-    (SELECT coalesce(sum(abs(value)) FILTER (stage = 'takeover'), 0) FROM forced),
-    (SELECT coalesce(sum(abs(value)), 0) FROM adl_fills WHERE currency = $1),
-    (SELECT count(DISTINCT winner) FROM adl_fills WHERE currency = $1),
+    count(DISTINCT liquidation),
+    (SELECT coalesce(sum(value), 0) FROM forced WHERE stage = 'book'),
+    (SELECT coalesce(sum(value), 0) FROM forced WHERE stage = 'takeover'),
+    (SELECT coalesce(sum(value), 0) FROM adl),
+    (SELECT count(DISTINCT winner) FROM adl),
     coalesce(sum(fund), 0), coalesce(sum(vault), 0), coalesce(sum(socialised), 0), coalesce(sum(bad_debt), 0)
-FROM liquidations WHERE currency = $1
+FROM liquidations WHERE currency = {currency}
 """
 
 
@@ -93,9 +99,5 @@ def who_pays(runs: Sequence[Run], currency: str | None = None) -> tuple[str, lis
 
 def _paid(run: Run, currency: str) -> Paid:
     quoted = "'" + currency.replace("'", "''") + "'"
-    forced = (
-        "WITH forced AS (SELECT f.stage, f.value FROM forced_orders AS f "
-        f"JOIN markets AS m ON m.market = f.market WHERE m.currency = {quoted}) "
-    )
-    (row,) = query(run, forced + _PAID.replace("$1", quoted)).table().to_pylist()
+    (row,) = query(run, _PAID.format(currency=quoted)).table().to_pylist()
     return Paid(run.manifest["rules"]["name"], *row.values())

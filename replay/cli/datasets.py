@@ -111,6 +111,8 @@ def build_command(
     """  # noqa: D301 - click reads the escape
     from replay.cli.progress import progress
     from replay.datasets import dataset, fetch
+    from replay.errors import TapeError
+    from replay.folders import check_free
     from replay.sources import import_source
 
     found = dataset(day)
@@ -120,8 +122,7 @@ def build_command(
         importers = ", ".join(dict.fromkeys(source.importer for source in found.sources))
         click.echo(f"\nthen: replay import {importers} FOLDER --out {out}")
         return
-    if out.exists() and not force:
-        raise click.UsageError(f"{out} exists; --force replaces it")
+    check_free(out, force=force, error=TapeError)  # before anything is downloaded
     folder = cache or out.with_name(f"{out.name}.download")
     inputs = []
     with progress("fetch") as on_progress:

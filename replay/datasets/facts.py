@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from replay.datasets.registry import Dataset
+from replay.datasets.registry import Dataset, Fact
 from replay.errors import ReplayError
 from replay.run.sql import query
 from replay.run.store import Run
@@ -38,24 +38,25 @@ def compare(run: Run, day: Dataset) -> list[Compared]:
     Raises:
         RunError: The run cannot be opened.
     """
-    return [
-        _compared(run, *fact)
-        for fact in ((f.what, f.unit, f.value, f.tolerance, f.sql, f.source) for f in day.facts)
-    ]
+    return [_compared(run, fact) for fact in day.facts]
 
 
-def _compared(
-    run: Run, what: str, unit: str, value: float | None, tolerance: float, sql: str | None, source: str
-) -> Compared:
-    if sql is None or value is None:
-        return Compared(what, unit, value, None, "to read", source)
+def _compared(run: Run, fact: Fact) -> Compared:
+    found, verdict = _answer(run, fact)
+    return Compared(fact.what, fact.unit, fact.value, found, verdict, fact.source)
+
+
+def _answer(run: Run, fact: Fact) -> tuple[float | None, str]:
+    """Return what a run says of a fact, and the verdict."""
+    if fact.sql is None or fact.value is None:
+        return None, "to read"
     try:
-        rows = query(run, sql).table().to_pylist()
+        rows = query(run, fact.sql).table().to_pylist()
     except ReplayError as failure:
-        return Compared(what, unit, value, None, f"no answer: {failure.problem}", source)
+        return None, f"no answer: {failure.problem}"
     answer = next(iter(rows[0].values())) if rows else None
     if answer is None:
-        return Compared(what, unit, value, None, "the run has none", source)
+        return None, "the run has none"
     found = float(answer)
-    agrees = abs(found - value) <= tolerance * abs(value)
-    return Compared(what, unit, value, found, "agrees" if agrees else "differs", source)
+    agrees = abs(found - fact.value) <= fact.tolerance * abs(fact.value)
+    return found, "agrees" if agrees else "differs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 from replay.datasets.registry import Source
 from replay.errors import SourceError
+from replay.folders import sha256_file
 
 OnBytes = Callable[[str, int, int | None], None]
 """Called with the path of a file, the bytes that are there, and how many there will be if that is known."""
@@ -63,7 +63,7 @@ def fetch(
         for path, url in moved.urls():
             target = folder / path
             wanted = _checksum(pool, url + source.checksum) if source.checksum else None
-            if not (target.exists() and (wanted is None or _sha256(target) == wanted)):
+            if not (target.exists() and (wanted is None or sha256_file(target) == wanted)):
                 _download(pool, url, target, wanted, backoff, partial(_tell, on_bytes, path))
             files.append(target)
     return files
@@ -118,7 +118,7 @@ def _download(
         if size is not None and there != size:
             failure = SourceError(f"{there} of {size} bytes came", file=url)
             continue
-        found = _sha256(part)
+        found = sha256_file(part)
         if wanted is not None and found != wanted:
             part.unlink()
             raise SourceError(
@@ -172,8 +172,3 @@ def _broken(url: str, failure: Exception | None) -> SourceError:
         file=url,
         mend="run the command again: it goes on where it stopped",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

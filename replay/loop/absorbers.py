@@ -12,9 +12,7 @@ from replay.loop.margin import valuation
 from replay.loop.state import State
 from replay.rules.formulas.triggers import EMPTY, RollingPeak, pool_empty
 from replay.rules.plan import Absorber
-from replay.units import RATE_SCALE
-
-_RATE_ONE = 10**RATE_SCALE
+from replay.units import RATE_ONE
 
 
 @dataclass(slots=True)
@@ -124,7 +122,7 @@ class AbsorberBook:
             return None
         ledger = self._state.markets[market].ledger
         start = self.rule.drawdown[0]
-        line = start * self.balance_peak(ledger, ts) // _RATE_ONE
+        line = start * self.balance_peak(ledger, ts) // RATE_ONE
         return int(line + self.profit(market) - self.profit_peak(market, ts))
 
     def capacity(self, market: int, ts: int) -> int | None:
@@ -154,7 +152,7 @@ class AbsorberBook:
             peak = self.balance_peak(ledger, ts)
             drawdown = self.profit(market) - self.profit_peak(market, ts)
             start, stop = self.rule.drawdown
-            start_line, stop_line = -(start * peak // _RATE_ONE), -(stop * peak // _RATE_ONE)
+            start_line, stop_line = -(start * peak // RATE_ONE), -(stop * peak // RATE_ONE)
             starts = balance > self.rule.least_balance and drawdown < 0 and drawdown <= start_line
             stops = drawdown > stop_line
         empty = self.rule.stops_at_zero and pool_empty(balance)

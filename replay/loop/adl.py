@@ -22,13 +22,12 @@ from replay.loop.policies.winners import Winners as Candidates
 from replay.loop.state import Arrays, State
 from replay.rules.plan import Adl
 from replay.tape.schema import Grade
-from replay.units import ATOM, BOUND, RATE_SCALE
+from replay.units import ATOM, BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 _UNKNOWN = int(Grade.UNKNOWN)
-_RATE_ONE = 10**RATE_SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,5 +362,5 @@ def book_pairs(
 
 @kernel
 def _fee(value: int, rate: int) -> int:
-    fee = muldiv(value, rate, _RATE_ONE, HALF_EVEN)
+    fee = muldiv(value, rate, RATE_ONE, HALF_EVEN)
     return 0 if fee == OVERFLOW else fee

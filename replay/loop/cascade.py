@@ -37,11 +37,9 @@ from replay.loop.waterfall import (
 )
 from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
 from replay.tape.schema import Side
-from replay.units import RATE_SCALE
+from replay.units import RATE_ONE
 
 Array = npt.NDArray[Any]
-
-_RATE_ONE = 10**RATE_SCALE
 
 
 class Cascade:
@@ -468,12 +466,8 @@ class Cascade:
         by_market: dict[int, int] = {}
         for market, value in zip(legs["market"].tolist(), values, strict=True):
             by_market[market] = by_market.get(market, 0) + value
-        waiting = list(self.episodes.open)
-        flags = state.pools["in_breach"][waiting].copy()
-        state.pools["in_breach"][waiting] = 1  # pools in liquidation are not asked
-        found = shares(state, self._plan.socialise, -int(state.pools[pool]["cash"]), ledger, by_market)
-        state.pools["in_breach"][waiting] = flags
-        return found
+        loss = -int(state.pools[pool]["cash"])
+        return shares(state, self._plan.socialise, loss, ledger, by_market, spared=list(self.episodes.open))
 
     def _pay_bad_debt(self, ts: int, pools: Array) -> None:
         """Bring flat pools with negative cash to zero: others are asked, the rest is booked against @bad_debt.
@@ -518,7 +512,7 @@ def _values_at_mark(batch: ForcedBatch, worth: Array, rung: Takeover) -> Array:
     values = batch.bankruptcy_value.copy()
     for i in np.flatnonzero(batch.equity >= 0).tolist():
         equity, maintenance = int(batch.equity[i]), int(batch.maintenance[i])
-        penalty = min(equity, -(-maintenance * rung.penalty_rate // _RATE_ONE))
+        penalty = min(equity, -(-maintenance * rung.penalty_rate // RATE_ONE))
         share = int(worth[i] - batch.bankruptcy_value[i])
         values[i] = int(worth[i]) - (share * penalty // equity if equity else 0)
     return values

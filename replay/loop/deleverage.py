@@ -20,9 +20,8 @@ from replay.loop.policies.wiring import taken_by
 from replay.loop.rows import CascadeRows, Sink, append_rows
 from replay.loop.state import Arrays, State
 from replay.loop.waterfall import parts_of_values, signed_like, value_of_sizes
-from replay.rules.numbers import RATE_ONE
 from replay.rules.plan import Adl
-from replay.units import BOUND
+from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 

@@ -18,11 +18,10 @@ from replay.loop.state import State
 from replay.rules.plan import DepthRule
 from replay.tape.read import DepthRows, Fills
 from replay.tape.schema import FillKind, Side
-from replay.units import RATE_SCALE, divide_half_even
+from replay.units import RATE_ONE, divide_half_even
 
 Array = npt.NDArray[Any]
 
-_RATE_ONE = 10**RATE_SCALE
 NO_LIMIT = -1
 
 
@@ -115,8 +114,8 @@ class Depth:
             prices, quantities = self._static(market, side)
         else:
             prices, quantities = self._volume(market, side, ts)
-        kept = _RATE_ONE - rule.haircut_rate
-        quantities = np.array([muldiv_floor(int(q), kept, _RATE_ONE) for q in quantities], np.int64)
+        kept = RATE_ONE - rule.haircut_rate
+        quantities = np.array([muldiv_floor(int(q), kept, RATE_ONE) for q in quantities], np.int64)
         return prices, quantities
 
     def offered(self, market: int, side: Side, ts: int) -> int:
@@ -168,7 +167,7 @@ class Depth:
         price = self._price_at(market, side, self._rule.slippage_bp)
         if price <= 0:
             return _NOTHING
-        quantity = traded * self._rule.participation_rate // _RATE_ONE
+        quantity = traded * self._rule.participation_rate // RATE_ONE
         return np.array([price], np.int64), np.array([quantity], np.int64)
 
     def taken(self, market: int, side: Side, ts: int) -> int:

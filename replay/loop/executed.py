@@ -17,11 +17,9 @@ from replay.loop.state import State
 from replay.loop.waterfall import limit_at_bankruptcy, part_of_value, value_of_sizes
 from replay.rules.plan import BookOrder, Plan
 from replay.tape.schema import FillKind, Side
-from replay.units import RATE_SCALE
+from replay.units import RATE_ONE
 
 Array = npt.NDArray[Any]
-
-_RATE_ONE = 10**RATE_SCALE
 
 
 class Executed(NamedTuple):
@@ -117,5 +115,5 @@ class RecordedExecution:
             spent = (v for m, v in self._tally.items() if self._state.markets[m].ledger == ledger)
             rooms.append(opening + sum(spent))
         if rule.drawdown is not None:
-            rooms.append(rule.drawdown[0] * max(0, opening) // _RATE_ONE + self._tally.get(market, 0))
+            rooms.append(rule.drawdown[0] * max(0, opening) // RATE_ONE + self._tally.get(market, 0))
         return max(0, min(rooms)) if rooms else None

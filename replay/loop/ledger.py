@@ -30,11 +30,10 @@ from replay.loop.state import (
 from replay.loop.watch import soil, touch
 from replay.tape.read import NONE
 from replay.tape.schema import Grade
-from replay.units import BOUND, RATE_SCALE
+from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 
-_RATE_ONE = 10**RATE_SCALE
 _UNKNOWN = int(Grade.UNKNOWN)
 
 
@@ -290,7 +289,7 @@ def pay_funding(s: Arrays, rates: Array) -> None:
             continue
         m = s.markets[market]
         notional = notional_at(m, p.size, m.mark)
-        amount = OVERFLOW if notional == OVERFLOW else muldiv(notional, abs(rate), _RATE_ONE, HALF_EVEN)
+        amount = OVERFLOW if notional == OVERFLOW else muldiv(notional, abs(rate), RATE_ONE, HALF_EVEN)
         if amount == OVERFLOW:
             fault(s, CELL_OVERFLOW, p.pool, market)
             return

@@ -17,11 +17,11 @@ from replay.loop.state import (
     MARKS_VERSION,
     Arrays,
 )
-from replay.units import BOUND, RATE_SCALE
+from replay.rules.plan import BY_ENTRY, BY_NOTIONAL
+from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 
-_RATE_ONE = 10**RATE_SCALE
 WORST = -BOUND
 """Stands for a value below every slack: a position whose value leaves its cell at some price."""
 
@@ -61,21 +61,21 @@ def _own_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) 
 
     The root is taken to five decimals, rounded down; additions to a rate are rounded up, and a rate ends at 1.
     """
-    amount = abs(cost) if m.margin_basis == 1 else abs(size)
-    key = notional if m.margin_basis == 0 else amount
+    amount = abs(cost) if m.margin_basis == BY_ENTRY else abs(size)
+    key = notional if m.margin_basis == BY_NOTIONAL else amount
     tier = i64(m.end_tier) - 1
     while tier > m.first_tier and tiers[tier].start > key:
         tier -= 1
     rate = tiers[tier].rate
     if m.growth != 0:
         more = muldiv(amount, m.growth * m.unit_den, m.unit_num, CEIL)
-        rate = _RATE_ONE if more == OVERFLOW else min(rate + more, _RATE_ONE)
+        rate = RATE_ONE if more == OVERFLOW else min(rate + more, RATE_ONE)
     if m.root != 0:
         square = muldiv(10 * amount * m.unit_den + m.unit_num, _ROOT_SCALE * _ROOT_SCALE, m.unit_num, FLOOR)
         more = OVERFLOW if square == OVERFLOW else muldiv(m.root, _root(square), _ROOT_SCALE, CEIL)
         least = muldiv(rate, 4, 5, CEIL)
-        rate = _RATE_ONE if more == OVERFLOW else min(max(rate, least + more), _RATE_ONE)
-    return max(muldiv(notional, rate, _RATE_ONE, CEIL) - tiers[tier].deduction, m.least)
+        rate = RATE_ONE if more == OVERFLOW else min(max(rate, least + more), RATE_ONE)
+    return max(muldiv(notional, rate, RATE_ONE, CEIL) - tiers[tier].deduction, m.least)
 
 
 @kernel
@@ -94,7 +94,7 @@ def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) ->
     tier = i64(m.end_tier) - 1
     while tier > m.first_tier and tiers[tier].start > notional:
         tier -= 1
-    return muldiv(notional, tiers[tier].rate, _RATE_ONE, CEIL) - tiers[tier].deduction
+    return muldiv(notional, tiers[tier].rate, RATE_ONE, CEIL) - tiers[tier].deduction
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,20 @@ from replay.tape.schema import Grade
 
 Array = npt.NDArray[Any]
 
-DEPOSITS, INTEREST = "deposit_haircut", "oi_pro_rata_same_market"
 
-
-def shares(state: State, method: str, amount: int, ledger: int, by_market: dict[int, int]) -> dict[int, int]:
+def shares(
+    state: State,
+    method: str,
+    amount: int,
+    ledger: int,
+    by_market: dict[int, int],
+    *,
+    spared: Sequence[int],
+) -> dict[int, int]:
     """Return what each pool pays of a loss, in atoms; nothing where nobody can be asked.
 
-    Pseudo accounts, pools of unknown equity and pools in breach or in liquidation pay nothing. Shares are
-    floors, one atom more to the largest remainders, ties by pool.
+    Pseudo accounts, pools of unknown equity, pools in breach and the spared pay nothing. Shares are floors, one
+    atom more to the largest remainders, ties by pool.
 
     Args:
         state: The state.
@@ -30,10 +37,11 @@ def shares(state: State, method: str, amount: int, ledger: int, by_market: dict[
         amount: The loss in atoms.
         ledger: The ledger it is in.
         by_market: What the pool that lost held at its first breach, as value per market.
+        spared: Pools in liquidation.
     """
-    if method == DEPOSITS:
+    if method == "deposit_haircut":
         pools = np.flatnonzero(state.pools["ledger"][: state.arrays.counters[POOLS]] == ledger)
-        pools = pools[_pays(state, pools) & (state.pools["cash"][pools] > 0)]
+        pools = pools[_pays(state, pools, spared) & (state.pools["cash"][pools] > 0)]
         return _shared(amount, pools, state.pools["cash"][pools], caps=state.pools["cash"][pools])
     markets = sorted(by_market)
     parts = largest_remainder(amount, [by_market[market] for market in markets], [amount] * len(markets))
@@ -42,18 +50,17 @@ def shares(state: State, method: str, amount: int, ledger: int, by_market: dict[
         slots = state.slots_of(market)
         slots = slots[state.positions["size"][slots] != 0]
         pools = state.positions["pool"][slots].astype(np.int64)
-        pays = _pays(state, pools)
+        pays = _pays(state, pools, spared)
         sizes = np.abs(state.positions["size"][slots[pays]])
         for pool, share in _shared(part, pools[pays], sizes).items():
             paid[pool] = paid.get(pool, 0) + share
     return dict(sorted(paid.items()))
 
 
-def _pays(state: State, pools: Array) -> Array:
+def _pays(state: State, pools: Array, spared: Sequence[int]) -> Array:
     records = state.pools[pools]
-    pays: Array = (
-        (records["special"] == 0) & (records["grade"] != int(Grade.UNKNOWN)) & (records["in_breach"] == 0)
-    )
+    pays: Array = (records["special"] == 0) & (records["grade"] != int(Grade.UNKNOWN))
+    pays &= (records["in_breach"] == 0) & ~np.isin(pools, spared)
     return pays
 
 

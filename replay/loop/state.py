@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from replay.exact import conversion
 from replay.kernels import i64, kernel
+from replay.rules.plan import BY_NOTIONAL
 from replay.tape.read import Market
 from replay.tape.schema import Grade, Payoff, PriceKind
 
@@ -632,7 +633,7 @@ def _own_margins(records: Array, plan: Any) -> None:
     records["root"], records["least"] = plan.margin_root, plan.margin_least
     records["unit_num"], records["unit_den"] = plan.margin_unit.T
     records["own_margin"] = (
-        (plan.margin_basis != 0)
+        (plan.margin_basis != BY_NOTIONAL)
         | (plan.margin_growth != 0)
         | (plan.margin_root != 0)
         | (plan.margin_least != 0)

@@ -33,6 +33,7 @@ from replay.loop.state import (
     WAITING,
     Arrays,
 )
+from replay.rules.plan import BY_NOTIONAL
 from replay.tape.schema import Grade
 
 Array = npt.NDArray[Any]
@@ -86,7 +87,7 @@ def floor_on(tiers: Array, m: Any, size: int, cost: int, low: int, high: int) ->
     """
     least = min(term_of(tiers, m, size, cost, low), term_of(tiers, m, size, cost, high))
     first, last = i64(m.first_tier), i64(m.end_tier)
-    if size == 0 or last - first <= 1 or m.margin_basis != 0 or least == WORST:
+    if size == 0 or last - first <= 1 or m.margin_basis != BY_NOTIONAL or least == WORST:
         return least
     at_low, at_high = notional_at(m, size, low), notional_at(m, size, high)
     smaller, larger = min(at_low, at_high), max(at_low, at_high)

@@ -28,14 +28,11 @@ from replay.loop.books import value_of
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.margin import bankruptcy_values, notional_at, valuation
 from replay.loop.state import Arrays, State, known_position
-from replay.rules.compile_margin import BY_SIZE
-from replay.rules.plan import BookOrder
+from replay.rules.plan import BY_SIZE, BookOrder
 from replay.tape.schema import Side
-from replay.units import BOUND, RATE_SCALE
+from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
-
-_RATE_ONE = 10**RATE_SCALE
 
 
 @dataclass(slots=True)
@@ -265,7 +262,7 @@ def _asked(batch: ForcedBatch, state: State, rung: BookOrder) -> tuple[Array, Ar
         notionals = np.abs(value_of_sizes(state, batch.market, batch.size, batch.mark))
         for i in np.flatnonzero(~cooling & (notionals > rung.slice_above)).tolist():
             lot, whole = state.markets[int(batch.market[i])].lot, int(asked[i])
-            part = int(muldiv_floor(whole, rung.slice_rate, _RATE_ONE)) // lot * lot
+            part = int(muldiv_floor(whole, rung.slice_rate, RATE_ONE)) // lot * lot
             asked[i] = min(whole, max(part, lot))
             sliced[i] = asked[i] < whole
     return asked, sliced
@@ -274,26 +271,28 @@ def _asked(batch: ForcedBatch, state: State, rung: BookOrder) -> tuple[Array, Ar
 def _step_down(state: State, market: int, size: int, mark: int, lot: int) -> int:
     """Return the least whole lots that bring a position to the lower edge of its margin tier."""
     record, tiers = state.arrays.markets[market], state.arrays.tiers
-    if record["margin_basis"] == BY_SIZE:
-        starts = tiers["start"][record["first_tier"] : record["end_tier"]]
-        own_tier = int(np.searchsorted(starts, abs(size), side="right")) - 1
-        return (
-            0 if own_tier <= 0 else min(abs(size), -(-(abs(size) - int(starts[own_tier]) + 1) // lot) * lot)
-        )
-    notional = abs(value_of(state, market, size, mark, at_mark=True))
+    by_size = record["margin_basis"] == BY_SIZE
+    key = abs(size) if by_size else abs(value_of(state, market, size, mark, at_mark=True))
     mine = tiers["start"][record["first_tier"] : record["end_tier"]]
-    tier = int(np.searchsorted(mine, notional, side="right")) - 1
+    tier = int(np.searchsorted(mine, key, side="right")) - 1
     if tier <= 0:
         return 0
     edge = int(mine[tier])
-    num, den = int(record["mark_num"]), int(record["mark_den"])
-    # The largest size whose exact value rounds to the edge: at most half an atom above it.
-    above = 2 * edge + 1
-    keep = above * mark // (2 * num) if record["inverse"] else above * den // (2 * mark * num)
-    while keep > 0 and abs(value_of(state, market, keep, mark, at_mark=True)) > edge:
-        keep -= 1
+    keep = edge - 1 if by_size else _worth_at_most(state, market, edge, mark)
     cut = abs(size) - keep
     return min(abs(size), -(-cut // lot) * lot)
+
+
+def _worth_at_most(state: State, market: int, value: int, mark: int) -> int:
+    """Return the largest size that is worth at most a value at a mark."""
+    record = state.arrays.markets[market]
+    num, den = int(record["mark_num"]), int(record["mark_den"])
+    # The largest size whose exact value rounds to the value: at most half an atom above it.
+    above = 2 * value + 1
+    keep = above * mark // (2 * num) if record["inverse"] else above * den // (2 * mark * num)
+    while keep > 0 and abs(value_of(state, market, keep, mark, at_mark=True)) > value:
+        keep -= 1
+    return keep
 
 
 def limit_at_bankruptcy(state: State, market: int, size: int, bankruptcy_value: int) -> int:
@@ -373,7 +372,7 @@ def fees_of(values: Array, rate: int) -> Array:
 @kernel
 def _fees(values: Array, rate: int, fees: Array) -> None:
     for i in range(len(values)):
-        fees[i] = muldiv(abs(values[i]), rate, _RATE_ONE, HALF_EVEN)
+        fees[i] = muldiv(abs(values[i]), rate, RATE_ONE, HALF_EVEN)
 
 
 def is_below_share(equity: Array, maintenance: Array, num: int, den: int, counts_equal: bool) -> Array:

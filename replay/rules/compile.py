@@ -13,7 +13,7 @@ from replay.errors import RulesError
 from replay.rules import plan
 from replay.rules.compile_margin import check_rates, margin_of
 from replay.rules.model import RuleBook
-from replay.rules.numbers import RATE_ONE
+from replay.rules.numbers import level_text
 from replay.rules.plan import Plan
 from replay.rules.waterfall import (
     AdlOff,
@@ -28,6 +28,7 @@ from replay.rules.waterfall import (
     VolumeDepth,
 )
 from replay.tape.schema import Payoff
+from replay.units import RATE_ONE
 
 if TYPE_CHECKING:
     from replay.tape.read import Market
@@ -123,7 +124,7 @@ def _check_ladder(book: RuleBook) -> None:
     if first != (1, 1):
         raise book.refusal(
             "ladder.0.level",
-            f"nothing acts on a pool between {_level(first)} of maintenance and maintenance",
+            f"nothing acts on a pool between {level_text(first)} of maintenance and maintenance",
             'the first of the [[ladder]] has level = "1"',
         )
     if all(isinstance(rung, CancelRung | NetRung) for rung in ladder):
@@ -136,7 +137,7 @@ def _check_ladder(book: RuleBook) -> None:
         if _above(rung.level, above.level):
             raise book.refusal(
                 f"ladder.{index}.level",
-                f"a level of {_level(rung.level)} stands below one of {_level(above.level)}",
+                f"a level of {level_text(rung.level)} stands below one of {level_text(above.level)}",
                 "write the [[ladder]] from the highest level to the lowest",
                 f"ladder.{index - 1}.level",
             )
@@ -166,10 +167,6 @@ def _check_ladder(book: RuleBook) -> None:
 
 def _above(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] * other[1] > other[0] * one[1]
-
-
-def _level(level: tuple[int, int]) -> str:
-    return str(level[0]) if level[1] == 1 else f"{level[0]}/{level[1]}"
 
 
 def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:

@@ -23,15 +23,12 @@ from replay.rules.margin import (
     tables_of,
 )
 from replay.rules.model import RuleBook
-from replay.rules.numbers import RATE_ONE
+from replay.rules.plan import BY_ENTRY, BY_NOTIONAL, BY_SIZE
 from replay.tape.schema import Payoff
-from replay.units import ATOM, RATE_SCALE, format_units
+from replay.units import ATOM, RATE_ONE, RATE_SCALE, format_units
 
 if TYPE_CHECKING:
     from replay.tape.read import Market
-
-BY_NOTIONAL, BY_ENTRY, BY_SIZE = 0, 1, 2
-"""What picks the tier of a position: its value at mark, its entry value, or its quantity."""
 
 Tier = tuple[int, int, int]
 
@@ -42,8 +39,8 @@ class MarketMargin:
 
     Attributes:
         tiers: ``(from, rate, deduction)``, rising; none for a spot market.
-        basis: :data:`BY_NOTIONAL`, :data:`BY_ENTRY` or :data:`BY_SIZE`.
-        growth: What a whole unit of size adds to the rate, in 1e-12, times 10**-qty_scale; as (num, den).
+        basis: ``BY_NOTIONAL``, ``BY_ENTRY`` or ``BY_SIZE``.
+        growth: What a whole unit of size adds to the rate, in 1e-12.
         root: Factor of the root of the size, in 1e-12; 0: none.
         unit: Quantity units in a unit of the underlying or a contract, as (num, den).
         least: Least maintenance of a position in atoms.

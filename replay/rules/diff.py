@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from replay.rules.explain import TABLES
 from replay.rules.model import RuleBook
 from replay.rules.problems import pattern_of
 
@@ -55,12 +56,7 @@ def _collect(found: dict[str, str], parts: tuple[str | int, ...], value: Any) ->
     if isinstance(value, dict):
         for name, inner in value.items():
             _collect(found, (*parts, name), inner)
-    elif isinstance(value, list) and pattern_of(parts) in (
-        "margin.tables",
-        "margin.steps",
-        "margin.sizes",
-        "margin.roots",
-    ):
+    elif isinstance(value, list) and pattern_of((*parts, 0)) in TABLES:
         for table in value:
             whose = f"{_names(table.get('markets', ['all others']))} in {_names(table['currencies'])}"
             found[f"{key} for {whose}"] = _table(table)

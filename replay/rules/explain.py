@@ -29,6 +29,7 @@ def _percent(rate: str) -> str:
 
 _OTHERS = "(left out)"
 TABLES = ("margin.tables.*", "margin.steps.*", "margin.sizes.*", "margin.roots.*")
+"""The tables of margins, each for some markets or for all others."""
 _LISTED = 4
 
 
@@ -45,15 +46,8 @@ def _markets(value: str) -> str:
     return others if value == _OTHERS else f"This table is for {value}."
 
 
-def _of_tables(*kinds: str) -> dict[str, Callable[[str], str]]:
-    """Return the sentences that all tables of margins share."""
-    found: dict[str, Callable[[str], str]] = {}
-    for kind in kinds:
-        found[f"margin.{kind}.*.markets"] = _markets
-        found[f"margin.{kind}.*.currencies"] = lambda value: (
-            f"Its notional is in the market's settle currency: {value}."
-        )
-    return found
+def _currencies(value: str) -> str:
+    return f"Its notional is in the market's settle currency: {value}."
 
 
 FREE: Mapping[str, Callable[[str], str]] = {
@@ -66,7 +60,8 @@ FREE: Mapping[str, Callable[[str], str]] = {
         f"Maintenance also holds a fee of closing of {_percent(value)} of notional."
     ),
     "margin.least": lambda value: f"No position needs less than {value} of its currency.",
-    **_of_tables("steps", "sizes", "roots"),
+    **{f"{table}.markets": _markets for table in TABLES},
+    **{f"{table}.currencies": _currencies for table in TABLES},
     "margin.steps.*.base_limit": lambda value: f"Up to a notional of {value}",
     "margin.steps.*.base_rate": lambda value: f"maintenance is {_percent(value)} of the whole;",
     "margin.steps.*.step": lambda value: f"each full or begun {value} above it",
@@ -79,7 +74,6 @@ FREE: Mapping[str, Callable[[str], str]] = {
         f"four fifths of that and {_percent(value)} x root of (10 x size + 1)."
     ),
     "margin.share": lambda value: f"Maintenance is {_percent(value)} of the initial margin.",
-    **_of_tables("tables"),
     "ladder.*.level": _level,
     "ladder.*.slice_above": lambda value: f"Of a position of more than {value} only a slice is sent,",
     "ladder.*.slice_share": lambda value: f"which is {_percent(value)} of it;",

@@ -119,7 +119,10 @@ def _shipped() -> dict[str, dict[str, Traversable]]:
 
 
 def _describe(venue: str, version: str, file: Traversable) -> RuleFile:
-    rules = _read(file, f"{venue}@{version}", ()).rules
+    return _rule_file(version, _read(file, f"{venue}@{version}", ()).rules, venue)
+
+
+def _rule_file(version: str, rules: Rules, venue: str) -> RuleFile:
     return RuleFile(venue, version, rules.title, rules.valid_from, rules.valid_to, rules.status)
 
 
@@ -168,10 +171,7 @@ def _in_folder(folder: Path, on: date | None) -> Path:
             file=str(folder),
             mend="keep the files of one venue in a folder, or name a file",
         )
-    candidates = [
-        RuleFile(b.rules.venue, b.name, b.rules.title, b.rules.valid_from, b.rules.valid_to, b.rules.status)
-        for b in books
-    ]
+    candidates = [_rule_file(book.name, book.rules, book.rules.venue) for book in books]
     there_are = f"there are: {'; '.join(f'{c.version}.toml ({c.days})' for c in candidates)}"
     if on is None and len(candidates) > 1:
         raise RulesError("has several rule files", file=str(folder), mend=f"name one; {there_are}")

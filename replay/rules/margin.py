@@ -10,7 +10,6 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, field_validator
 
 from replay.rules.numbers import (
-    RATE_ONE,
     Count,
     Fee,
     Money,
@@ -22,7 +21,7 @@ from replay.rules.numbers import (
     not_empty,
     problem,
 )
-from replay.units import MONEY_SCALE, RATE_SCALE, format_units
+from replay.units import MONEY_SCALE, RATE_ONE, RATE_SCALE, format_units
 
 
 class Tier(Section):
@@ -176,8 +175,8 @@ def table_of(tables: Sequence[_Table], market: str, currency: str) -> int | None
     return None
 
 
-_Tables = Annotated[
-    tuple[MarginTable, ...], Field(strict=False), AfterValidator(not_empty), AfterValidator(_one_each)
+_OneEach = Annotated[
+    tuple[_SomeTable, ...], Field(strict=False), AfterValidator(not_empty), AfterValidator(_one_each)
 ]
 _TABLES = "a [[margin.tables]] table for some markets, or for all others"
 
@@ -186,7 +185,7 @@ class BracketMargin(_Margin):
     """``[margin]`` of shape ``bracket_deduction``: maintenance is ``rate * notional - deduction`` by tier."""
 
     shape: Literal["bracket_deduction"]
-    tables: _Tables = Field(description=_TABLES)
+    tables: _OneEach[MarginTable] = Field(description=_TABLES)
 
     @field_validator("tables")
     @classmethod
@@ -203,7 +202,7 @@ class WholeMargin(_Margin):
 
     shape: Literal["bracket_whole"]
     size_basis: Literal["notional_mark", "notional_entry", "base_size", "contracts"]  # type: ignore[assignment]
-    tables: _Tables = Field(description=_TABLES)
+    tables: _OneEach[MarginTable] = Field(description=_TABLES)
 
     @field_validator("tables")
     @classmethod
@@ -216,7 +215,7 @@ class ShareMargin(_Margin):
 
     shape: Literal["im_fraction"]
     share: Part = Field(description='maintenance as a share of the initial margin, such as "0.5"')
-    tables: _Tables = Field(description=_TABLES)
+    tables: _OneEach[MarginTable] = Field(description=_TABLES)
 
     @field_validator("tables")
     @classmethod
@@ -228,9 +227,9 @@ class StepsMargin(_Margin):
     """``[margin]`` of shape ``risk_steps``: a base rate, and more for each step of value above a limit."""
 
     shape: Literal["risk_steps"]
-    steps: Annotated[
-        tuple[StepsTable, ...], Field(strict=False), AfterValidator(not_empty), AfterValidator(_one_each)
-    ] = Field(description="a [[margin.steps]] table for some markets, or for all others")
+    steps: _OneEach[StepsTable] = Field(
+        description="a [[margin.steps]] table for some markets, or for all others"
+    )
 
 
 class SizesMargin(_Margin):
@@ -238,9 +237,9 @@ class SizesMargin(_Margin):
 
     shape: Literal["linear_size"]
     size_basis: Literal["base_size", "contracts"]  # type: ignore[assignment]
-    sizes: Annotated[
-        tuple[SizesTable, ...], Field(strict=False), AfterValidator(not_empty), AfterValidator(_one_each)
-    ] = Field(description="a [[margin.sizes]] table for some markets, or for all others")
+    sizes: _OneEach[SizesTable] = Field(
+        description="a [[margin.sizes]] table for some markets, or for all others"
+    )
 
 
 class RootsMargin(_Margin):
@@ -248,9 +247,9 @@ class RootsMargin(_Margin):
 
     shape: Literal["sqrt_size"]
     size_basis: Literal["base_size", "contracts"]  # type: ignore[assignment]
-    roots: Annotated[
-        tuple[RootsTable, ...], Field(strict=False), AfterValidator(not_empty), AfterValidator(_one_each)
-    ] = Field(description="a [[margin.roots]] table for some markets, or for all others")
+    roots: _OneEach[RootsTable] = Field(
+        description="a [[margin.roots]] table for some markets, or for all others"
+    )
 
 
 def exact_deductions(tiers: tuple[Tier, ...]) -> list[int]:

@@ -15,10 +15,16 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic_core import PydanticCustomError
 
-from replay.units import BOUND, MONEY_SCALE, NS_PER_SECOND, RATE_SCALE, format_units, to_fraction, to_units
-
-RATE_ONE = 10**RATE_SCALE
-"""A rate of 1 in units of 1e-12."""
+from replay.units import (
+    BOUND,
+    MONEY_SCALE,
+    NS_PER_SECOND,
+    RATE_ONE,
+    RATE_SCALE,
+    format_units,
+    to_fraction,
+    to_units,
+)
 
 _LONGEST_NUMBER = 64
 _LARGEST_DENOMINATOR = 10**6
@@ -185,7 +191,8 @@ def _read_level(value: object) -> tuple[int, int]:
     return level.numerator, level.denominator
 
 
-def _write_level(level: tuple[int, int]) -> str:
+def level_text(level: tuple[int, int]) -> str:
+    """Write a level as rule files do: ``1``, ``2/3``, ``0``."""
     return str(level[0]) if level[1] == 1 else f"{level[0]}/{level[1]}"
 
 
@@ -276,9 +283,7 @@ BasisPoints = Annotated[int, BeforeValidator(_read_basis_points), _AS_WHOLE]
 Count = Annotated[int, BeforeValidator(_read_count), _AS_WHOLE]
 """A small whole number, from 1 to 100."""
 
-Level = Annotated[
-    tuple[int, int], BeforeValidator(_read_level), PlainSerializer(_write_level, return_type=str)
-]
+Level = Annotated[tuple[int, int], BeforeValidator(_read_level), PlainSerializer(level_text, return_type=str)]
 """A share of maintenance from 0 to 1 as a reduced fraction ``(numerator, denominator)``."""
 
 Duration = Annotated[int, BeforeValidator(_read_duration), _AS_DURATION]

@@ -8,6 +8,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+BY_NOTIONAL, BY_ENTRY, BY_SIZE = 0, 1, 2
+"""What picks the tier of a position: its value at mark, its entry value, or its quantity."""
+
 
 @dataclass(frozen=True, slots=True)
 class BookOrder:
@@ -198,8 +201,8 @@ class Plan:
         adl: How winners are closed; None where that never happens.
         allocation: How a pool's equity is shared over its positions for their bankruptcy prices.
         assumptions: What the rule file assumes because the venue does not publish it.
-        margin_basis: int64[markets], what picks the tier: 0 notional at mark, 1 entry value, 2 quantity, in
-            whose units ``tier_from`` is; None: notional everywhere. The same of the three that follow.
+        margin_basis: int64[markets], what picks the tier and is what ``tier_from`` counts: :data:`BY_NOTIONAL`,
+            :data:`BY_ENTRY` or :data:`BY_SIZE`; None, as of the four that follow: by notional everywhere.
         margin_growth: int64[markets], what a unit of size adds to the rate, in 1e-12.
         margin_root: int64[markets], factor of ``sqrt(10 * size + 1)``, in 1e-12: with it the rate is the larger
             of the tier's rate and 4/5 of that rate plus the factor times the root.

@@ -7,7 +7,6 @@ tells its kind and symbol. A ``.CHECKSUM`` beside a file is held against it.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replay.errors import SourceError
+from replay.folders import sha256_file
 from replay.progress import OnProgress
 from replay.sources import Source
 
@@ -144,8 +144,7 @@ def check_sum(file: Path) -> None:
     if not beside.is_file():
         return
     words = beside.read_text(encoding="ascii", errors="replace").split()
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256_file(file)
     if not words or words[0].lower() != found:
         raise SourceError(
             f"has the SHA-256 {found}, {beside.name} says {words[0] if words else 'nothing'}",

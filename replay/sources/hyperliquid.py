@@ -196,14 +196,12 @@ def _telling_line(file: Path) -> bytes:
 
     from replay.sources._read import Lines, first_line
 
-    first = first_line(file)
-    if not first.lstrip().startswith(b"{"):
-        return first
     with Lines(file) as lines:
-        for _number, line in islice(lines, _BLOCKS_LOOKED_AT):
-            if b'"inner":' in line or b'"px":' in line or b'"side_info":' in line:
+        for place, (_number, line) in enumerate(islice(lines, _BLOCKS_LOOKED_AT)):
+            is_block = place > 0 or line.lstrip().startswith(b"{")
+            if not is_block or any(word in line for word in (b'"inner":', b'"px":', b'"side_info":')):
                 return line
-    return first
+    return first_line(file)
 
 
 def _kind_of(line: bytes, file: Path) -> str:

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 
-from replay.errors import SourceError
-from replay.sources._numbers import parse_moment
 from replay.sources._read import Lines, Progress
 from replay.sources._rejects import Rejects
+from replay.sources.hyperliquid_blocks import Block, in_order
 from replay.tape.schema import MAIN_DEX, TransferKind
 from replay.tape.write import TapeWriter
 from replay.units import to_atoms
@@ -179,7 +177,7 @@ class Events:
             SourceError: A file that cannot be read, or an event that cannot be understood while none is set aside.
         """
         sources = []
-        for file in sorted(inputs, key=_first_block):
+        for file in in_order(inputs):
             with Lines(file, names[file]) as lines:
                 for number, line in lines:
                     self._block(line, file, number)
@@ -194,17 +192,15 @@ class Events:
     def _block(self, line: bytes, file: Path, number: int) -> None:
         text = line.decode("utf-8", "backslashreplace")
         try:
-            block = orjson.loads(line)
-            events = block["events"]
-            ts = parse_moment(block["block_time"])
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as failure:
+            block = Block.parse(line)
+        except ValueError as failure:
             self.rows += 1
             self._rejects.add(f"is no block of events: {failure}", file=file, line=number, text=text)
             return
-        for item, event in enumerate(events):
+        for item, event in enumerate(block.events):
             self.rows += 1
             try:
-                self._effects += [(ts, effect) for effect in self._effects_of(event)]
+                self._effects += [(block.ts, effect) for effect in self._effects_of(event)]
             except (KeyError, TypeError, ValueError, IndexError) as failure:
                 self._rejects.add(
                     f"is no event that is understood: {failure}", file=file, line=number, text=text, item=item
@@ -246,15 +242,3 @@ class Events:
                 "kind": [int(effect.kind) for _, effect in effects],
             },
         )
-
-
-def _first_block(file: Path) -> int:
-    with Lines(file) as lines:
-        for _number, line in lines:
-            try:
-                return int(orjson.loads(line)["block_number"])
-            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-                continue
-    raise SourceError(
-        "no line of it is a block", file=file, mend="a block has block_number, block_time, events"
-    )

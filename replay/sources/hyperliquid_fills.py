@@ -15,24 +15,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 
 from replay.errors import SourceError
-from replay.sources._numbers import parse_moment
 from replay.sources._read import Lines, Progress, name_inputs
 from replay.sources._rejects import Rejects
 from replay.sources.hyperliquid import Outcome
+from replay.sources.hyperliquid_blocks import Block, in_order
 from replay.sources.hyperliquid_books import Books
 from replay.sources.hyperliquid_contexts import Contexts
 from replay.sources.hyperliquid_events import Events
 from replay.sources.hyperliquid_rows import understand
 from replay.sources.hyperliquid_tape import FillsTape
 from replay.tape.write import TapeWriter
-from replay.units import BOUND
 
 _BATCH_ROWS = 8_192
-_FIELDS = ("block_number", "block_time", "events")
-_KNOWN = frozenset((*_FIELDS, "local_time"))
 
 
 def read_blocks(
@@ -56,7 +52,7 @@ def read_blocks(
     sources = minutes.read(contexts, names, rejects, progress)
     reader = _Reader(writer, rejects, minutes)
     with _without_collector():
-        for file in _in_order(inputs):
+        for file in in_order(inputs):
             with Lines(file, names[file]) as lines:
                 reader.read(lines, progress)
                 sources.append(lines.provenance())
@@ -86,57 +82,6 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _in_order(inputs: Sequence[Path]) -> list[Path]:
-    """Sort files by the number of the first block that can be read in them."""
-    return sorted(inputs, key=_first_block)
-
-
-def _first_block(file: Path) -> int:
-    with Lines(file) as lines:
-        for _number, line in lines:
-            try:
-                return _Block.parse(line).number
-            except ValueError:
-                continue
-    raise SourceError(
-        "no line of it is a block", file=file, mend=f"a block is a JSON object with {', '.join(_FIELDS)}"
-    )
-
-
-class _Block(NamedTuple):
-    """A block: number, time in ns, its events as JSON gave them, and fields that are not known."""
-
-    number: int
-    ts: int
-    events: list[Any]
-    unknown: list[str]
-
-    @classmethod
-    def parse(cls, line: bytes) -> _Block:
-        """Read a line.
-
-        Raises:
-            ValueError: The line is not a block; the text says why.
-        """
-        try:
-            block = orjson.loads(line)
-        except orjson.JSONDecodeError as failure:
-            raise ValueError(f"is not JSON: {failure.msg} at column {failure.colno}") from failure
-        if type(block) is not dict:
-            raise ValueError("is not a JSON object")
-        for key in _FIELDS:
-            if key not in block:
-                raise ValueError(f"lacks {key}")
-        number, time, events = (block[key] for key in _FIELDS)
-        if type(number) is not int or not 0 <= number < BOUND:
-            raise ValueError(f"block_number {number!r} is not a whole number from 0")
-        if type(time) is not str:
-            raise ValueError(f"block_time {time!r} is not text")
-        if type(events) is not list:
-            raise ValueError("events is not a list")
-        return cls(number, parse_moment(time), events, [key for key in block if key not in _KNOWN])
-
-
 class _Place(NamedTuple):
     """Where the rows of a block stand."""
 
@@ -154,13 +99,13 @@ class _Reader:
         self._rejects = rejects
         self._unknown: Counter[str] = Counter()
         self._blocks = 0
-        self._last: _Block | None = None
+        self._last: Block | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._users: list[Any] = []
         self._fills: list[Any] = []
-        self._pending: list[_Block] = []
+        self._pending: list[Block] = []
         self._places: list[_Place] = []
 
     def read(self, lines: Lines, progress: Progress) -> None:
@@ -168,7 +113,7 @@ class _Reader:
         previous, first = self._last, True
         for number, line in lines:
             try:
-                block = _Block.parse(line)
+                block = Block.parse(line)
                 if first and previous is not None and block.number <= previous.number:
                     raise SourceError(
                         f"overlaps another file: block {block.number} comes after block {previous.number}",
@@ -186,7 +131,7 @@ class _Reader:
                 self.flush()
                 progress.reading(lines)
 
-    def _check_order(self, block: _Block) -> None:
+    def _check_order(self, block: Block) -> None:
         if self._last is not None:
             if block.number <= self._last.number:
                 raise ValueError(f"block {block.number} comes after block {self._last.number}")
@@ -199,7 +144,7 @@ class _Reader:
         self.rows += 1
         self._rejects.add(reason, file=file, line=line, text=text.decode("utf-8", "backslashreplace"))
 
-    def _add(self, block: _Block, place: _Place) -> None:
+    def _add(self, block: Block, place: _Place) -> None:
         self._last = block
         self._blocks += 1
         self._unknown.update(f"of the block: {key}" for key in block.unknown)

@@ -36,7 +36,7 @@ class FillsTape:
         contexts: Marks and oracles by the minute, between which the marks of liquidations stand.
     """
 
-    def __init__(self, writer: TapeWriter, contexts: Contexts | None = None) -> None:
+    def __init__(self, writer: TapeWriter, contexts: Contexts) -> None:
         self._writer = writer
         self._contexts = contexts
         self._liquidations = 0
@@ -181,10 +181,7 @@ class FillsTape:
             moments, markets, mantissas, digits = zip(*marks, strict=True)
             columns = {"ts": moments, "market": markets, "price": mantissas, "price_digits": digits}
             rows = {**columns, "kind": [int(PriceKind.EVENT)] * len(marks)}
-            if self._contexts is None:
-                self._writer.append("prices", rows)
-            else:
-                self._contexts.write_until(moments[-1], rows)
+            self._contexts.write_until(moments[-1], rows)
 
     def _count(
         self,

@@ -7,7 +7,9 @@ normalised trades of tardis.dev drop those prints of Binance that are of its ins
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from math import exp, log
+from operator import itemgetter
 
 import duckdb
 
@@ -119,8 +121,8 @@ def _sampling(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Fin
         FROM seconds GROUP BY ALL ORDER BY market, minute
         """
     ).fetchall()
-    for market in dict.fromkeys(row[0] for row in found):
-        minutes = [row for row in found if row[0] == market]
+    for market, of_market in groupby(found, key=itemgetter(0)):
+        minutes = list(of_market)
         prints = sum(row[2] for row in minutes)
         rates = [-log(1 - min(row[2], _FULLEST) / 60) for row in minutes]
         pairs = sum(60 * (1 - exp(-rate) * (1 + rate)) for rate in rates)

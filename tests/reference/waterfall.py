@@ -152,26 +152,20 @@ class Waterfall(Deleveraging):
             self.pay(payer, pool, share)
             episode.socialised += share
             amount -= share
-            self.write(
-                "shared_losses",
-                ts=self.ts,
-                liquidation=episode.id,
-                account=payer.account,
-                ledger=pool.ledger,
-                kind="socialised",
-                amount=share,
-            )
-        if not amount:
-            return
-        self.pay(self.pool("@bad_debt", pool.ledger), pool, amount)
-        episode.bad_debt += amount
+            self.write_loss(episode, payer, "socialised", share)
+        if amount:
+            self.pay(self.pool("@bad_debt", pool.ledger), pool, amount)
+            episode.bad_debt += amount
+            self.write_loss(episode, pool, "bad_debt", amount)
+
+    def write_loss(self, episode: Episode, pool: Pool, kind: str, amount: int) -> None:
         self.write(
             "shared_losses",
             ts=self.ts,
             liquidation=episode.id,
             account=pool.account,
             ledger=pool.ledger,
-            kind="bad_debt",
+            kind=kind,
             amount=amount,
         )
 

@@ -61,6 +61,12 @@ TIERS = """
 currencies = ["USDC"]
 tiers = [{ from = 0, rate = "0.01" }, { from = 1000, rate = "0.02" }, { from = 5000, rate = "0.05" }]
 """
+GROWN = """shape = "linear_size"
+[[margin.sizes]]
+currencies = ["USDC"]
+base_rate = "0.01"
+rate_per_unit = "0.00005"
+"""
 TABLE = [(0, Fraction(1, 100)), (1000, Fraction(1, 50)), (5000, Fraction(1, 20))]
 
 
@@ -119,12 +125,7 @@ def grown(folder):
     (folder / "grown").mkdir(exist_ok=True)
     return state_of(
         folder / "grown",
-        """shape = "linear_size"
-[[margin.sizes]]
-currencies = ["USDC"]
-base_rate = "0.01"
-rate_per_unit = "0.00005"
-""",
+        GROWN,
         basis="base_size",
     )
 
@@ -255,12 +256,7 @@ def test_the_quantity_of_an_inverse_contract_is_its_entry_value_in_coins(tmp_pat
     """1 % and 0.005 % for each coin: 20 coins at entry are 1.1 % of the 25 at mark."""
     state = state_of(
         tmp_path,
-        """shape = "linear_size"
-[[margin.sizes]]
-currencies = ["USDC"]
-base_rate = "0.01"
-rate_per_unit = "0.00005"
-""",
+        GROWN,
         basis="base_size",
         market=INVERSE,
     )

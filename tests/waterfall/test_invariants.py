@@ -17,10 +17,10 @@ import pytest
 from replay.loop.books import closing_tables
 from replay.loop.depth import NO_LIMIT, Depth, _without
 from replay.loop.engine import Replay
-from replay.rules.numbers import RATE_ONE
 from replay.rules.plan import BookOrder, Deleverage, Plan, Takeover
 from replay.tape import read
 from replay.tape.schema import Side
+from replay.units import RATE_ONE
 from tests.loop.in_memory import MemoryRun, Row
 from tests.reference import Day, contract_value
 from tests.strategies import random_day
