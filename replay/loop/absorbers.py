@@ -6,13 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay.loop.books import value_of
+from replay.loop import fund
+from replay.loop.fund import FUND_MARKET, RULES, UNBOUNDED, UNCHANGED, Fund
 from replay.loop.ledger import add_cash
-from replay.loop.margin import valuation
 from replay.loop.state import State
-from replay.rules.formulas.triggers import EMPTY, RollingPeak, pool_empty
 from replay.rules.plan import Absorber
-from replay.units import RATE_ONE
+
+_ROOM = 64
+"""Samples that a rolling peak has room for at first; a power of two."""
+
+_REASONS = {
+    fund.STARTS_EMPTY: (True, "the balance is not above zero"),
+    fund.STARTS: (True, "drawdown of the market against the fund's peak"),
+    fund.STOPS_EMPTY: (False, "the balance is above zero"),
+    fund.STOPS: (False, "drawdown of the market against the fund's peak"),
+}
 
 
 @dataclass(slots=True)
@@ -26,24 +34,37 @@ class Verdict:
 
 
 class AbsorberBook:
-    """The account of one absorber over all ledgers: profit by market, rolling peaks, and its triggers.
+    """The account of one absorber over all ledgers; its numbers stand in :attr:`arrays`.
 
     Args:
         state: The state.
         rule: The absorber of the rules.
         start_ts: Beginning of the tape, from which on the opening balance counts.
+        deleverages: Whether the rules have deleveraging.
     """
 
-    def __init__(self, state: State, rule: Absorber, start_ts: int) -> None:
+    def __init__(self, state: State, rule: Absorber, start_ts: int, *, deleverages: bool = True) -> None:
         self.rule = rule
         self._state = state
-        self._flow: dict[int, int] = {}
-        self._profit_peak: dict[int, RollingPeak] = {}
-        self._balance_peak: dict[int, RollingPeak] = {}
-        self._active: dict[int, bool] = {}
-        self._slots = np.zeros(0, np.int64)  # of the markets it was ever booked in
-        self._pools: dict[int, int] = {}
-        self._positions: dict[int, int] = {}
+        markets, ledgers = len(state.markets), len(state.ledgers)
+        self.arrays = Fund(
+            rule=np.zeros(RULES, np.int64),
+            markets=np.zeros(markets, FUND_MARKET),
+            pools=np.full(ledgers, -1, np.int64),
+            peaks=np.zeros((markets + ledgers, _ROOM, 2), np.int64),
+            ends=np.zeros((markets + ledgers, 2), np.int64),
+        )
+        self.arrays.markets["slot"] = -1
+        numbers = self.arrays.rule
+        numbers[fund.EXISTS] = 1
+        numbers[fund.DELEVERAGES] = deleverages
+        numbers[fund.WORKS_OUT] = rule.work_out == "book"
+        numbers[fund.INSOLVENT_BELOW] = rule.insolvent_below
+        numbers[fund.HAS_DRAWDOWN] = rule.drawdown is not None
+        numbers[[fund.START, fund.STOP]] = rule.drawdown or (0, 0)
+        numbers[fund.WINDOW_NS] = rule.window_ns
+        numbers[fund.LEAST_BALANCE] = rule.least_balance
+        numbers[fund.STOPS_AT_ZERO] = rule.stops_at_zero
         for ledger in self.ledgers():
             if rule.amount is not None and state.ledgers[ledger][1] in rule.currencies:
                 self._open_with(ledger, rule.amount)
@@ -62,15 +83,16 @@ class AbsorberBook:
 
     def pool(self, ledger: int) -> int:
         """Return the absorber's pool of a ledger."""
-        if ledger not in self._pools:
-            self._pools[ledger] = self._state.pseudo_pool(self.rule.account, ledger)
-        return self._pools[ledger]
+        if self.arrays.pools[ledger] < 0:
+            self.arrays.pools[ledger] = self._state.pseudo_pool(self.rule.account, ledger)
+        return int(self.arrays.pools[ledger])
 
     def position(self, market: int) -> int:
         """Return the absorber's position slot in a market."""
-        if market not in self._positions:
-            self._positions[market] = self._state.pseudo_position(self.rule.account, market)
-        return self._positions[market]
+        record = self.arrays.markets[market]
+        if record["slot"] < 0:
+            record["slot"] = self._state.pseudo_position(self.rule.account, market)
+        return int(record["slot"])
 
     def size(self, market: int) -> int:
         """Return its inventory in a market, signed."""
@@ -78,93 +100,80 @@ class AbsorberBook:
 
     def balance(self, ledger: int) -> int:
         """Return its equity in a ledger at the marks, in atoms."""
-        return int(valuation(self._state.arrays, self.pool(ledger))[0])
+        self.pool(ledger)
+        return int(fund.balance(self._state.arrays, self.arrays, ledger))
 
     def holdings(self) -> list[int]:
-        """Return the markets in which it holds inventory, ascending."""
-        markets = sorted(self._flow)
-        if len(markets) != len(self._slots):
-            self._slots = np.array([self.position(market) for market in markets], np.int64)
-        held = self._state.arrays.positions["size"][self._slots]
-        return [market for market, size in zip(markets, held.tolist(), strict=True) if size]
+        """Return the markets in which it holds inventory from forced orders, ascending."""
+        markets = np.flatnonzero(self.arrays.markets["booked"])
+        for market in markets[self.arrays.markets["slot"][markets] < 0].tolist():
+            self.position(market)
+        held = self._state.arrays.positions["size"][self.arrays.markets["slot"][markets]]
+        found: list[int] = markets[held != 0].tolist()
+        return found
 
     def book(self, market: int, amount: int) -> None:
         """Note a change of its ``cash - cost`` that came from a market."""
-        self._flow[market] = self._flow.get(market, 0) + amount
+        fund.note(self._state.arrays, self.arrays, market, amount)
 
     def profit(self, market: int) -> int:
         """Return what a market has brought it so far, inventory at mark, in atoms."""
-        size = self.size(market)
-        mark = int(self._state.arrays.markets[market]["mark"])
-        held = value_of(self._state, market, size, mark, at_mark=True) if size else 0
-        return self._flow.get(market, 0) + held
+        self.position(market)
+        return int(fund.profit(self._state.arrays, self.arrays, market))
+
+    def make_room(self) -> None:
+        """Give the rolling peaks room for one more moment."""
+        if not fund.is_full(self.arrays):
+            return
+        keys, room, _ = self.arrays.peaks.shape
+        larger = np.zeros((keys, 2 * room, 2), np.int64)
+        for key, (first, count) in enumerate(self.arrays.ends.tolist()):
+            larger[key, :count] = np.roll(self.arrays.peaks[key], -first, axis=0)[:count]
+        self.arrays.ends[:, 0] = 0
+        self.arrays = self.arrays._replace(peaks=larger)
 
     def balance_peak(self, ledger: int, ts: int) -> int:
         """Return its highest balance over the window, the present one included."""
-        peak = self._balance_peak.setdefault(ledger, RollingPeak(self.rule.window_ns))
-        return peak.add(ts, self.balance(ledger))
+        self.pool(ledger)
+        self.make_room()
+        return int(fund.balance_peak(self._state.arrays, self.arrays, ledger, ts))
 
     def profit_peak(self, market: int, ts: int) -> int:
         """Return the highest profit of a market over the window, the present one and the start included."""
-        peak = self._profit_peak.get(market)
-        if peak is None:
-            peak = self._profit_peak[market] = RollingPeak(self.rule.window_ns)
-            peak.add(ts, 0)
-        return peak.add(ts, self.profit(market))
+        self.position(market)
+        self.make_room()
+        return int(fund.profit_peak(self._state.arrays, self.arrays, market, ts))
 
     def headroom(self, market: int, ts: int) -> int | None:
-        """Return how much more a market may lose before the drawdown line; None without a rule.
-
-        Source: Bybit's adlAlert: (profit of the symbol - its peak) / (peak balance of the pool), both
-        over the window, against the start ratio. Only what lies beyond the line is deleveraged.
-        """
+        """Return how much more a market may lose before the drawdown line; None without a rule."""
         if self.rule.drawdown is None:
             return None
-        ledger = self._state.markets[market].ledger
-        start = self.rule.drawdown[0]
-        line = start * self.balance_peak(ledger, ts) // RATE_ONE
-        return int(line + self.profit(market) - self.profit_peak(market, ts))
+        self.position(market)
+        self.make_room()
+        return int(fund.headroom(self._state.arrays, self.arrays, market, ts))
 
     def capacity(self, market: int, ts: int) -> int | None:
         """Return the loss at mark that it may take on in a market now, in atoms; None is no bound."""
-        room: int | None = self.headroom(market, ts)
-        if self.is_active(market):
-            return 0
-        if self.rule.stops_at_zero:
-            balance = max(0, self.balance(self._state.markets[market].ledger))
-            return int(balance if room is None else max(0, min(room, balance)))
-        return None if room is None else max(0, int(room))
+        if self.rule.drawdown is not None:
+            self.position(market)
+            self.make_room()
+        room = int(fund.capacity(self._state.arrays, self.arrays, market, ts))
+        return None if room == UNBOUNDED else room
 
     def is_active(self, market: int) -> bool:
         """Return whether deleveraging is on for a market."""
-        return self._active.get(market, False)
+        return bool(self.arrays.markets[market]["active"])
 
     def judge(self, market: int, ts: int) -> Verdict | None:
         """Judge the start and stop rules of a market; return the verdict if the state changed."""
         if self.rule.drawdown is None and not self.rule.stops_at_zero:
             return None
-        ledger = self._state.markets[market].ledger
-        balance = self.balance(ledger)
-        was = self.is_active(market)
-        drawdown, start_line, stop_line = 0, 0, 0
-        starts = stops = False
         if self.rule.drawdown is not None:
-            peak = self.balance_peak(ledger, ts)
-            drawdown = self.profit(market) - self.profit_peak(market, ts)
-            start, stop = self.rule.drawdown
-            start_line, stop_line = -(start * peak // RATE_ONE), -(stop * peak // RATE_ONE)
-            starts = balance > self.rule.least_balance and drawdown < 0 and drawdown <= start_line
-            stops = drawdown > stop_line
-        empty = self.rule.stops_at_zero and pool_empty(balance)
-        if not was and empty:
-            self._active[market] = True
-            return Verdict(True, "the balance is not above zero", balance, EMPTY)
-        if not was and starts:
-            self._active[market] = True
-            return Verdict(True, "drawdown of the market against the fund's peak", drawdown, start_line)
-        if was and not empty and (stops or self.rule.drawdown is None):
-            self._active[market] = False
-            if self.rule.drawdown is None:
-                return Verdict(False, "the balance is above zero", balance, EMPTY)
-            return Verdict(False, "drawdown of the market against the fund's peak", drawdown, stop_line)
-        return None
+            self.position(market)
+            self.make_room()
+        found, measured, threshold = fund.judge(self._state.arrays, self.arrays, market, ts)
+        if found == UNCHANGED:
+            return None
+        active, reason = _REASONS[found]
+        self.arrays.markets[market]["active"] = active
+        return Verdict(active, reason, int(measured), int(threshold))

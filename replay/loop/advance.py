@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from replay.exact import HALF_EVEN, muldiv, signed_value
 from replay.kernels import allocating_kernel, i64, kernel
+from replay.loop.fund import Fund, is_quiet
 from replay.loop.ledger import (
     add_cash,
     book_fill,
@@ -431,18 +432,19 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
 
 
 @allocating_kernel
-def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
+def advance(s: Arrays, fund: Fund, w: Window, x: Scratch, grade: int) -> int:
     """Advance over the window from where the cursors stand.
 
     Args:
         s: The state; room for the window's rows must be reserved.
+        fund: The absorber, to know whether it has to act.
         w: Whole steps of all event tables.
         x: Buffers of the host; ``shadows`` and ``breaks`` hold what the window's steps wrote so far.
         grade: Equity grade of pools that the window brings up.
 
     Returns:
-        ``DONE``, ``ATTEND`` (pools in ``s.breaches`` or restored, a mark moved while the host
-        attends, or the tape forced orders that the host executes), ``HEAP_FULL`` or ``FAULTED``.
+        ``DONE``, ``ATTEND`` (pools in ``s.breaches`` or restored, the absorber has to act, or the tape
+        forced orders that the host executes), ``HEAP_FULL`` or ``FAULTED``.
     """
     while True:
         if not s.counters[PENDING]:
@@ -471,5 +473,7 @@ def advance(s: Arrays, w: Window, x: Scratch, grade: int) -> int:
         has_news = s.counters[BREACHES] or s.counters[RESTORED]
         if s.counters[EXECUTING] and _is_current(s, x, i64(s.counters[SHADOWS] - 1)):
             return ATTEND
-        if has_news or (s.counters[ATTENDING] and s.counters[MARKS_MOVED]):
+        if has_news:
+            return ATTEND
+        if s.counters[ATTENDING] and s.counters[MARKS_MOVED] and not is_quiet(s, fund, s.counters[STEP_TS]):
             return ATTEND

@@ -58,7 +58,11 @@ class Cascade:
         self._sink = sink
         self.episodes = Episodes(state)
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
-        self.absorber = None if plan.absorber is None else AbsorberBook(state, plan.absorber, start_ts)
+        self.absorber = (
+            None
+            if plan.absorber is None
+            else AbsorberBook(state, plan.absorber, start_ts, deleverages=plan.adl is not None)
+        )
         self._rows = CascadeRows(state, sink, self.episodes, self.absorber)
         self._deleveraging = (
             None
@@ -82,6 +86,8 @@ class Cascade:
             recorded: Position slots that the tape forces in this step.
         """
         state = self._state
+        if self.absorber is not None:
+            self.absorber.make_room()
         restored = self._restored(set(breaches.tolist()))
         if len(breaches) or restored:
             self._attend_pools(ts, breaches, restored, recorded)

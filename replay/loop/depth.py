@@ -6,38 +6,51 @@ never beyond their limits. What they took is missing for those that follow, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.exact import OVERFLOW, contract_value, muldiv_floor
+from replay.exact import CEIL, FLOOR, HALF_EVEN, OVERFLOW, contract_value, muldiv, product
 from replay.kernels import kernel
-from replay.loop.state import State
+from replay.loop.state import BUCKET_NS, BUCKETS, Arrays, State
 from replay.rules.plan import DepthRule
 from replay.tape.read import DepthRows, Fills
 from replay.tape.schema import FillKind, Side
-from replay.units import RATE_ONE, divide_half_even
+from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 
 NO_LIMIT = -1
 
+_LEVELS, _STATIC, _VOLUME = range(3)
+_PROVIDERS = {"levels": _LEVELS, "static": _STATIC, "volume": _VOLUME}
+_POINTS = 10_000
+_BID = int(Side.BID)
 
-class Shown(NamedTuple):
-    """Recorded forced fills that the rules leave out: moment, market, signed quantity, price."""
+# Places of Book.rule.
+_PROVIDER, _KEPT_RATE, _HALF_LIFE, _PARTICIPATION, _SLIPPAGE, _RULES = range(6)
 
-    ts: Array
-    market: Array
-    qty: Array
+
+class Book(NamedTuple):
+    """The book as compiled code sees it; a side is 0 for bids, which serve forced sales, and 1 for asks."""
+
+    rule: Array  # int64[_RULES]
+    static: Array  # int64[levels, 2]: basis points behind the mark, notional in atoms
+    taken: Array  # int64[markets, sides, 2]: quantity that forced orders took, as of which moment
+    refused: Array  # int64[markets, 2]: last impossible snapshot that an order met, and how many there were
+    first: Array  # int64[markets + 1]: the rows of snapshots of a market are order[first[m]:first[m + 1]]
+    order: Array  # int64[rows]
+    ts: Array  # int64[rows] of the snapshots, as the three that follow
+    side: Array
     price: Array
-
-
-@dataclass(slots=True)
-class _Taken:
-    quantity: int
-    ts: int
+    qty: Array
+    shown_ts: Array  # int64, rising: recorded forced fills that the rules leave out, as the three that follow
+    shown_market: Array
+    shown_sold: Array  # whether they sold
+    shown_price: Array
+    shown_left: Array  # what is left of their quantities
+    scratch: Array  # int64[3, room]: prices, quantities and origins of the levels that orders walk
 
 
 class Depth:
@@ -50,15 +63,36 @@ class Depth:
 
     def __init__(self, state: State, rule: DepthRule) -> None:
         self._state = state
-        self._rule = rule
-        self._taken: dict[tuple[int, int], _Taken] = {}
-        self._snapshots: dict[int, DepthRows] = {}
-        self._rows: DepthRows | None = None
-        self._by_market: dict[int, Array] = {}
-        self._shown = Shown(*(np.zeros(0, np.int64) for _ in range(4)))
-        self._shown_left: dict[tuple[int, int], tuple[int, Array]] = {}
-        self.crossed: set[tuple[int, int]] = set()
-        """(market, moment) of snapshots that orders met and that were refused, as they are impossible."""
+        markets = len(state.markets)
+        numbers = np.zeros(_RULES, np.int64)
+        numbers[_PROVIDER] = _PROVIDERS[rule.provider]
+        numbers[_KEPT_RATE] = RATE_ONE - rule.haircut_rate
+        numbers[_HALF_LIFE] = rule.half_life_ns
+        numbers[_PARTICIPATION], numbers[_SLIPPAGE] = rule.participation_rate, rule.slippage_bp
+        nothing = np.zeros(0, np.int64)
+        self.arrays = Book(
+            rule=numbers,
+            static=np.array(rule.static, np.int64).reshape(-1, 2),
+            taken=np.zeros((markets, 2, 2), np.int64),
+            refused=np.full((markets, 2), (-1, 0), np.int64),
+            first=np.zeros(markets + 1, np.int64),
+            order=nothing,
+            ts=nothing,
+            side=np.zeros(0, np.int8),
+            price=nothing,
+            qty=nothing,
+            shown_ts=nothing,
+            shown_market=nothing,
+            shown_sold=np.zeros(0, bool),
+            shown_price=nothing,
+            shown_left=nothing,
+            scratch=np.zeros((3, max(len(rule.static), 1)), np.int64),
+        )
+
+    @property
+    def refused(self) -> int:
+        """How many snapshots that orders met were refused, as they are impossible: bids above asks."""
+        return int(self.arrays.refused[:, 1].sum())
 
     def open_window(self, rows: DepthRows, fills: Fills) -> None:
         """Take over the depth rows of a window; the last snapshot of each market before it stays known.
@@ -67,55 +101,52 @@ class Depth:
         leave those orders out, it is offered again in that step, at its own prices.
         """
         forced = (fills.kind == FillKind.LIQUIDATION) & (fills.account == fills.victim)
-        self._shown = Shown(*(column[forced] for column in (fills.ts, fills.market, fills.qty, fills.price)))
-        self._rows = rows
-        order = np.argsort(rows.market, kind="stable")
-        markets, starts = np.unique(rows.market[order], return_index=True)
-        self._by_market = dict(
-            zip(markets.tolist(), np.split(order, starts[1:]) if len(starts) else [], strict=True)
+        self.arrays = self.arrays._replace(
+            shown_ts=fills.ts[forced],
+            shown_market=fills.market[forced].astype(np.int64),
+            shown_sold=fills.qty[forced] < 0,
+            shown_price=fills.price[forced],
+            shown_left=np.abs(fills.qty[forced]),
         )
+        if len(rows.ts):
+            self._add_snapshots(rows)
+        room = _longest_run(self.arrays.shown_ts) + max(len(self.arrays.static), 1)
+        if len(self.arrays.ts):
+            of_market = np.repeat(np.arange(len(self.arrays.first) - 1), np.diff(self.arrays.first))
+            room += _longest_run(self.arrays.ts[self.arrays.order], of_market)
+        if room > self.arrays.scratch.shape[1]:
+            self.arrays = self.arrays._replace(scratch=np.zeros((3, room), np.int64))
 
-    def close_window(self) -> None:
-        """Remember the last snapshot of each market of the window."""
-        for market in self._by_market:
-            snapshot = self._snapshot(market, _FOREVER)
-            if snapshot is not None:
-                self._snapshots[market] = snapshot
-        self._by_market = {}
-
-    def _snapshot(self, market: int, ts: int) -> DepthRows | None:
-        rows = self._by_market.get(market)
-        if rows is not None and self._rows is not None:
-            times = self._rows.ts[rows]
-            end = int(np.searchsorted(times, ts, side="right"))
-            if end:
-                begin = int(np.searchsorted(times, times[end - 1], side="left"))
-                return DepthRows(*(column[rows[begin:end]] for column in self._rows))
-        return self._snapshots.get(market)
+    def _add_snapshots(self, rows: DepthRows) -> None:
+        """Put the rows of a window behind the last snapshot of each market before it."""
+        book = self.arrays
+        last = []
+        for first, end in zip(book.first[:-1].tolist(), book.first[1:].tolist(), strict=True):
+            mine = book.order[first:end]
+            if end > first:
+                last.append(mine[book.ts[mine] == book.ts[mine[-1]]])
+        held = np.concatenate(last) if last else np.zeros(0, np.int64)
+        market = np.repeat(np.arange(len(book.first) - 1), np.diff(book.first))
+        of_row = np.empty(len(book.order), np.int64)
+        of_row[book.order] = market
+        markets = np.concatenate((of_row[held], rows.market))
+        order = np.argsort(markets, kind="stable")
+        self.arrays = book._replace(
+            first=np.searchsorted(markets[order], np.arange(len(book.first))),
+            order=order,
+            ts=np.concatenate((book.ts[held], rows.ts)),
+            side=np.concatenate((book.side[held], rows.side)),
+            price=np.concatenate((book.price[held], rows.price)),
+            qty=np.concatenate((book.qty[held], rows.qty)),
+        )
 
     def levels(self, market: int, side: Side, ts: int) -> tuple[Array, Array]:
         """Return prices and quantities of a side at a moment, best first, before what forced orders took.
 
         Bids serve forced sales (longs that are closed), asks forced purchases.
         """
-        rule = self._rule
-        if rule.provider == "levels":
-            snapshot = self._snapshot(market, ts)
-            if snapshot is None:
-                return _NOTHING
-            if _is_crossed(snapshot):
-                self.crossed.add((market, int(snapshot.ts[0])))
-                return _NOTHING
-            mine = snapshot.side == side
-            prices, quantities = snapshot.price[mine], snapshot.qty[mine]
-            order = np.argsort(-prices if side == Side.BID else prices, kind="stable")
-            prices, quantities = prices[order], quantities[order]
-        elif rule.provider == "static":
-            prices, quantities = self._static(market, side)
-        else:
-            prices, quantities = self._volume(market, side, ts)
-        kept = RATE_ONE - rule.haircut_rate
-        quantities = np.array([muldiv_floor(int(q), kept, RATE_ONE) for q in quantities], np.int64)
+        count = int(_gather(self._state.arrays, self.arrays, market, side == Side.BID, ts))
+        prices, quantities = self.arrays.scratch[:2, :count].copy()
         return prices, quantities
 
     def offered(self, market: int, side: Side, ts: int) -> int:
@@ -123,66 +154,9 @@ class Depth:
         _, quantities = self.levels(market, side, ts)
         return max(0, int(quantities.sum()) - self.taken(market, side, ts))
 
-    def _shown_levels(self, market: int, side: Side, ts: int) -> tuple[Array, Array]:
-        """Return what recorded forced orders took from a side in this step, less what was taken again."""
-        shown = self._shown
-        sold = shown.qty < 0 if side == Side.BID else shown.qty > 0
-        mine = (shown.ts == ts) & (shown.market == market) & sold
-        since, left = self._shown_left.get((market, int(side)), (ts - 1, _NOTHING[1]))
-        return shown.price[mine], left if since == ts else np.abs(shown.qty[mine])
-
-    def _price_at(self, market: int, side: Side, basis_points: int) -> int:
-        """Return the price ``basis_points`` behind the mark, on the tick grid, away from the mark."""
-        record, info = self._state.arrays.markets[market], self._state.markets[market]
-        factor = 10_000 - basis_points if side == Side.BID else 10_000 + basis_points
-        numerator, denominator = int(record["mark"]) * factor, 10_000 * int(record["mark_factor"])
-        ticks, rest = divmod(numerator, denominator * info.tick)
-        if rest and side == Side.ASK:
-            ticks += 1
-        return ticks * info.tick
-
-    def _static(self, market: int, side: Side) -> tuple[Array, Array]:
-        record = self._state.arrays.markets[market]
-        if not record["has_mark"]:
-            return _NOTHING
-        prices, quantities = [], []
-        for basis_points, notional in self._rule.static:
-            price = self._price_at(market, side, basis_points)
-            if price <= 0:
-                continue
-            num, den = int(record["price_num"]), int(record["price_den"])
-            if record["inverse"]:
-                quantity = divide_half_even(notional * price, num)
-            else:
-                quantity = divide_half_even(notional * den, price * num)
-            prices.append(price)
-            quantities.append(quantity)
-        return np.array(prices, np.int64), np.array(quantities, np.int64)
-
-    def _volume(self, market: int, side: Side, ts: int) -> tuple[Array, Array]:
-        record = self._state.arrays.markets[market]
-        if not record["has_mark"]:
-            return _NOTHING
-        traded = self._state.traded_volume(market, ts)
-        price = self._price_at(market, side, self._rule.slippage_bp)
-        if price <= 0:
-            return _NOTHING
-        quantity = traded * self._rule.participation_rate // RATE_ONE
-        return np.array([price], np.int64), np.array([quantity], np.int64)
-
     def taken(self, market: int, side: Side, ts: int) -> int:
         """Return how much of what forced orders took is still missing; it halves each half-life."""
-        past = self._taken.get((market, int(side)))
-        if past is None:
-            return 0
-        half_life = self._rule.half_life_ns
-        if half_life == 0:
-            return past.quantity if ts == past.ts else 0
-        whole, rest = divmod(ts - past.ts, half_life)
-        if whole >= 63:
-            return 0
-        # Within a half-life the remainder falls in a straight line: exact integers, no floating point.
-        return (past.quantity >> whole) * (2 * half_life - rest) // (2 * half_life)
+        return int(_missing(self.arrays, market, side == Side.BID, ts))
 
     def fill(
         self, market: int, side: Side, ts: int, asked: Array, limit: Array, all_or_nothing: Array
@@ -200,94 +174,250 @@ class Depth:
         Returns:
             Unsigned quantities filled, and the magnitudes of their values at the prices of the levels.
         """
-        prices, quantities = self.levels(market, side, ts)
-        missing = self.taken(market, side, ts)
-        record = self._state.arrays.markets[market]
         filled, values = np.zeros(len(asked), np.int64), np.zeros(len(asked), np.int64)
-        remaining = _without(quantities, missing)
-        levels = len(prices)
-        shown_prices, shown_quantities = self._shown_levels(market, side, ts)
-        if len(shown_prices):
-            prices = np.concatenate((prices, shown_prices))
-            remaining = np.concatenate((remaining, shown_quantities))
-        order = np.argsort(-prices if side == Side.BID else prices, kind="stable")
-        walked = remaining[order]
-        _walk(
-            prices[order],
-            walked,
+        _fill(
+            self._state.arrays,
+            self.arrays,
+            market,
+            side == Side.BID,
+            ts,
             asked,
             limit,
             all_or_nothing,
-            side == Side.BID,
-            int(record["price_num"]),
-            int(record["price_den"]),
-            bool(record["inverse"]),
             filled,
             values,
         )
-        left = np.empty_like(remaining)
-        left[order] = walked
-        total = int((remaining - left)[:levels].sum())
-        if total:
-            self._taken[market, int(side)] = _Taken(missing + total, ts)
-        if len(shown_prices):
-            self._shown_left[market, int(side)] = (ts, left[levels:])
         return filled, values
 
 
-def _is_crossed(rows: DepthRows) -> bool:
-    """Tell whether the best bid of a snapshot is above its best ask; a locked book, equal ones, may be."""
-    bids, asks = rows.price[rows.side == Side.BID], rows.price[rows.side == Side.ASK]
-    return len(bids) > 0 and len(asks) > 0 and int(bids.max()) > int(asks.min())
-
-
-_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
-_FOREVER = (1 << 63) - 1
-
-
-def _without(quantities: Array, missing: int) -> Array:
-    """Take a quantity off levels, best first."""
-    before = np.concatenate(([0], np.cumsum(quantities)[:-1])) if len(quantities) else quantities
-    gone = np.clip(missing - before, 0, quantities)
-    left: Array = (quantities - gone).astype(np.int64)
-    return left
+def _longest_run(*columns: Array) -> int:
+    """Return how many neighbouring rows at most are equal in all columns."""
+    rows = len(columns[0])
+    if rows == 0:
+        return 0
+    changes = np.zeros(rows - 1, bool)
+    for column in columns:
+        changes |= column[1:] != column[:-1]
+    starts = np.concatenate(([-1], np.flatnonzero(changes), [rows - 1]))
+    return int(np.diff(starts).max())
 
 
 @kernel
-def _walk(
-    prices: Array,
-    remaining: Array,
+def _snapshot(d: Book, market: int, ts: int) -> tuple[int, int]:
+    """Return the places in ``order`` of a market's last snapshot up to a moment."""
+    first = low = d.first[market]
+    high = d.first[market + 1]
+    while low < high:
+        middle = (low + high) // 2
+        if d.ts[d.order[middle]] <= ts:
+            low = middle + 1
+        else:
+            high = middle
+    begin = low
+    while begin > first and d.ts[d.order[begin - 1]] == d.ts[d.order[low - 1]]:
+        begin -= 1
+    return begin, low
+
+
+@kernel
+def _insert(d: Book, count: int, price: int, quantity: int, origin: int, is_bid: bool) -> None:
+    """Put a level behind those that are as good or better."""
+    prices, quantities, origins = d.scratch[0], d.scratch[1], d.scratch[2]
+    place = count
+    while place > 0 and (prices[place - 1] < price if is_bid else prices[place - 1] > price):
+        prices[place] = prices[place - 1]
+        quantities[place] = quantities[place - 1]
+        origins[place] = origins[place - 1]
+        place -= 1
+    prices[place], quantities[place], origins[place] = price, quantity, origin
+
+
+@kernel
+def _gather_snapshot(d: Book, market: int, is_bid: bool, ts: int) -> int:
+    begin, end = _snapshot(d, market, ts)
+    highest_bid, lowest_ask, count = -1, BOUND, 0
+    for place in range(begin, end):
+        row = d.order[place]
+        is_mine = (d.side[row] == _BID) == is_bid
+        if d.side[row] == _BID:
+            highest_bid = max(highest_bid, d.price[row])
+        else:
+            lowest_ask = min(lowest_ask, d.price[row])
+        if is_mine:
+            _insert(d, count, d.price[row], d.qty[row], -1, is_bid)
+            count += 1
+    if highest_bid > lowest_ask:  # a locked book, equal ones, may be
+        moment = d.ts[d.order[begin]]
+        if d.refused[market, 0] != moment:
+            d.refused[market, 0] = moment
+            d.refused[market, 1] += 1
+        return 0
+    return count
+
+
+@kernel
+def _price_at(s: Arrays, market: int, is_bid: bool, basis_points: int) -> int:
+    """Return the price ``basis_points`` behind the mark, on the tick grid, away from the mark."""
+    m = s.markets[market]
+    factor = _POINTS - basis_points if is_bid else _POINTS + basis_points
+    if factor <= 0:
+        return 0
+    price = muldiv(m.mark, factor, _POINTS * m.mark_factor, FLOOR if is_bid else CEIL)
+    ticks = price // m.tick if is_bid else -(-price // m.tick)
+    return 0 if price == OVERFLOW else ticks * m.tick
+
+
+@kernel
+def _traded_volume(s: Arrays, market: int, ts: int) -> int:
+    """Return the quantity traded voluntarily in a market in the last ``BUCKETS`` buckets of time."""
+    bucket, traded = ts // s.counters[BUCKET_NS], 0
+    for i in range(BUCKETS):
+        number = s.volumes[market, i, 0]
+        if bucket - BUCKETS < number <= bucket:
+            traded = min(traded + s.volumes[market, i, 1], BOUND - 1)
+    return traded
+
+
+@kernel
+def _gather(s: Arrays, d: Book, market: int, is_bid: bool, ts: int) -> int:
+    """Write the levels of a side at a moment, best first, after the haircut; return how many."""
+    m, count = s.markets[market], 0
+    if d.rule[_PROVIDER] == _LEVELS:
+        count = _gather_snapshot(d, market, is_bid, ts)
+    elif m.has_mark and d.rule[_PROVIDER] == _STATIC:
+        for level in range(len(d.static)):
+            price = _price_at(s, market, is_bid, d.static[level, 0])
+            if price <= 0:
+                continue
+            notional = d.static[level, 1]
+            if m.inverse:
+                quantity = muldiv(notional, price, m.price_num, HALF_EVEN)
+            else:
+                worth = product(price, m.price_num)
+                quantity = 0 if worth == OVERFLOW else muldiv(notional, m.price_den, worth, HALF_EVEN)
+            _insert(d, count, price, max(quantity, 0), -1, is_bid)
+            count += 1
+    elif m.has_mark:
+        price = _price_at(s, market, is_bid, d.rule[_SLIPPAGE])
+        if price > 0:
+            quantity = muldiv(_traded_volume(s, market, ts), d.rule[_PARTICIPATION], RATE_ONE, FLOOR)
+            _insert(d, 0, price, max(quantity, 0), -1, is_bid)
+            count = 1
+    for level in range(count):
+        d.scratch[1, level] = muldiv(d.scratch[1, level], d.rule[_KEPT_RATE], RATE_ONE, FLOOR)
+    return count
+
+
+@kernel
+def _missing(d: Book, market: int, is_bid: bool, ts: int) -> int:
+    """Return how much of what forced orders took is still missing at a moment."""
+    quantity, since = d.taken[market, 0 if is_bid else 1]
+    half_life = d.rule[_HALF_LIFE]
+    if quantity == 0 or half_life == 0:
+        return quantity if ts == since else 0
+    whole = (ts - since) // half_life
+    if whole >= 63:
+        return 0
+    rest = (ts - since) - whole * half_life
+    # Within a half-life the remainder falls in a straight line: exact integers, no floating point.
+    return muldiv(quantity >> whole, 2 * half_life - rest, 2 * half_life, FLOOR)
+
+
+@kernel
+def _first_shown(d: Book, ts: int) -> int:
+    low, high = 0, len(d.shown_ts)
+    while low < high:
+        middle = (low + high) // 2
+        if d.shown_ts[middle] < ts:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def open_levels(s: Arrays, d: Book, market: int, is_bid: bool, ts: int) -> int:
+    """Lay out the levels that forced orders of one market and side meet in a step; return how many.
+
+    What is missing is taken off the best levels; what recorded forced orders took is offered beside them.
+    """
+    count = _gather(s, d, market, is_bid, ts)
+    missing = _missing(d, market, is_bid, ts)
+    for level in range(count):
+        gone = min(missing, d.scratch[1, level])
+        d.scratch[1, level] -= gone
+        missing -= gone
+    row = _first_shown(d, ts)
+    while row < len(d.shown_ts) and d.shown_ts[row] == ts:
+        if d.shown_market[row] == market and d.shown_sold[row] == is_bid:
+            _insert(d, count, d.shown_price[row], d.shown_left[row], row, is_bid)
+            count += 1
+        row += 1
+    return count
+
+
+@kernel
+def walk(
+    s: Arrays, d: Book, market: int, is_bid: bool, levels: int, asked: int, limit: int, all_or_nothing: bool
+) -> tuple[int, int]:
+    """Let one forced order walk the levels that are laid out; return quantity and value of what it took."""
+    m = s.markets[market]
+    prices, remaining = d.scratch[0], d.scratch[1]
+    if all_or_nothing:
+        reachable = 0
+        for level in range(levels):
+            if _within(prices[level], limit, is_bid):
+                reachable += remaining[level]
+        if reachable < asked:
+            return 0, 0
+    filled, total = 0, 0
+    for level in range(levels):
+        if filled == asked or not _within(prices[level], limit, is_bid):
+            break
+        piece = min(asked - filled, remaining[level])
+        if piece == 0:
+            continue
+        value = contract_value(piece, prices[level], m.price_num, m.price_den, m.inverse != 0)
+        if value == OVERFLOW:
+            continue
+        remaining[level] -= piece
+        filled += piece
+        total += value
+    return filled, total
+
+
+@kernel
+def close_levels(d: Book, market: int, is_bid: bool, ts: int, levels: int, filled: int) -> None:
+    """Remember what orders took of the levels laid out: ``filled`` in all, less what was only shown."""
+    for level in range(levels):
+        row = d.scratch[2, level]
+        if row >= 0:
+            filled -= d.shown_left[row] - d.scratch[1, level]
+            d.shown_left[row] = d.scratch[1, level]
+    if filled:
+        side = 0 if is_bid else 1
+        d.taken[market, side, 0] = _missing(d, market, is_bid, ts) + filled
+        d.taken[market, side, 1] = ts
+
+
+@kernel
+def _fill(
+    s: Arrays,
+    d: Book,
+    market: int,
+    is_bid: bool,
+    ts: int,
     asked: Array,
     limit: Array,
     all_or_nothing: Array,
-    is_bid: bool,
-    num: int,
-    den: int,
-    inverse: bool,
     filled: Array,
     values: Array,
 ) -> None:
-    """Fill orders from levels; ``remaining`` shrinks, ``filled`` and ``values`` are written."""
+    levels, total = open_levels(s, d, market, is_bid, ts), 0
     for i in range(len(asked)):
-        if all_or_nothing[i]:
-            reachable = 0
-            for level in range(len(prices)):
-                if _within(prices[level], limit[i], is_bid):
-                    reachable += remaining[level]
-            if reachable < asked[i]:
-                continue
-        for level in range(len(prices)):
-            if filled[i] == asked[i] or not _within(prices[level], limit[i], is_bid):
-                break
-            piece = min(asked[i] - filled[i], remaining[level])
-            if piece == 0:
-                continue
-            value = contract_value(piece, prices[level], num, den, inverse)
-            if value == OVERFLOW:
-                continue
-            remaining[level] -= piece
-            filled[i] += piece
-            values[i] += value
+        filled[i], values[i] = walk(s, d, market, is_bid, levels, asked[i], limit[i], all_or_nothing[i])
+        total += filled[i]
+    close_levels(d, market, is_bid, ts, levels, total)
 
 
 @kernel

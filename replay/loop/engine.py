@@ -29,6 +29,7 @@ from replay.loop.books import Conservation, check_conservation, open_books
 from replay.loop.cascade import Cascade
 from replay.loop.depth import Depth
 from replay.loop.executed import RecordedExecution
+from replay.loop.fund import Fund, no_fund
 from replay.loop.rows import Sink, append_rows
 from replay.loop.series import Sampler
 from replay.loop.shadow import ShadowAudit
@@ -64,6 +65,7 @@ from replay.units import format_time
 Array = npt.NDArray[Any]
 
 _NEVER = (1 << 63) - 1
+_NOBODY = no_fund()
 _TABLES = ("transfers", "funding", "prices", "liquidations", "fills", "depth")
 
 
@@ -195,7 +197,7 @@ class Replay:
             self.cascade.finish()
             self._outcome.liquidations = self.cascade.episodes.count
         if self._depth is not None:
-            self._outcome.crossed_depth = len(self._depth.crossed)
+            self._outcome.crossed_depth = self._depth.refused
         self._outcome.conservation = check_conservation(self.state, self._outcome.last_ts or 0)
 
     def _guesses(self, window: Window) -> Array:
@@ -265,7 +267,7 @@ class Replay:
         ruled: set[tuple[int, int]] = set()
         attended = False
         while True:
-            status = advance(state.arrays, window, scratch, state.default_grade)
+            status = advance(state.arrays, self._fund, window, scratch, state.default_grade)
             if status == DONE:
                 break
             if status == FAULTED:
@@ -275,8 +277,6 @@ class Replay:
             elif status == ATTEND:
                 ruled |= self._attend(scratch, window)
                 attended = True
-        if depth is not None:
-            depth.close_window()
         for name, table in zip(_TABLES, window, strict=True):
             self._outcome.rows[name] += len(table[0])
         shadows = scratch.shadows[: counters[SHADOWS]]
@@ -290,6 +290,12 @@ class Replay:
         if forced or attended:
             check_conservation(state, int(counters[STEP_TS]))
         state.drain_external()
+
+    @property
+    def _fund(self) -> Fund:
+        """The absorber that takes over in this replay, if there is one."""
+        absorber = None if self.cascade is None else self.cascade.absorber
+        return _NOBODY if absorber is None else absorber.arrays
 
     @property
     def _depth(self) -> Depth | None:

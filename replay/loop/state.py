@@ -86,6 +86,8 @@ MARKET = np.dtype(
         ("mark_num", "i8"),
         ("mark_den", "i8"),
         ("mark_factor", "i8"),  # 10**(mark_scale - price_scale)
+        ("tick", "i8"),
+        ("lot", "i8"),
         ("mark_kinds", "i8"),  # bit mask of PriceKind that set the mark
         ("oracle", "i8"),  # the last price of oracle_kind, 0 before the first
         ("oracle_kind", "i8"),  # PriceKind of the oracle, -1 if the tape has neither oracle nor index
@@ -440,6 +442,7 @@ class State:
             record["spot"] = market.payoff == Payoff.SPOT
             record["inverse"] = market.payoff == Payoff.INVERSE
             record["mark_factor"] = 10 ** (market.mark_scale - market.price_scale)
+            record["tick"], record["lot"] = market.tick, market.lot
             record["mark_ts"] = record["quoted_ts"] = NEVER
             record["mark_kinds"] = mark_kinds[market.id]
             record["oracle_kind"] = -1 if oracle_kinds is None else oracle_kinds[market.id]
@@ -566,13 +569,6 @@ class State:
             used = entries[before["start"] : before["start"] + before["size"]]
             moved[after["start"] : after["start"] + after["size"]] = used
         self.arrays = self.arrays._replace(heaps=heaps, entries=moved)
-
-    def traded_volume(self, market: int, ts: int) -> int:
-        """Return the quantity traded voluntarily in a market in the last ``BUCKETS`` buckets of time."""
-        bucket = ts // int(self.arrays.counters[BUCKET_NS])
-        numbers, quantities = self.arrays.volumes[market].T
-        recent = (numbers > bucket - BUCKETS) & (numbers <= bucket)
-        return int(quantities[recent].sum())
 
     def slots_of(self, market: int) -> Array:
         """Return the position slots of a market, ascending, closed ones included."""

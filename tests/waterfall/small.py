@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.loop.ledger import add_cash, book
-from replay.loop.state import State, pool_of, position_of
+from replay.loop.state import MARKS_VERSION, State, pool_of, position_of
 from replay.rules.plan import DepthRule
 from replay.tape.read import DepthRows, Fills, Market
 from replay.tape.schema import FillKind, Grade, Payoff, Side
@@ -73,6 +73,7 @@ def set_mark(state: State, mark: int, market: int = 0) -> None:
     record = state.arrays.markets[market]
     record["previous_mark"] = record["mark"] if record["has_mark"] else mark
     record["mark"], record["has_mark"] = mark, 1
+    state.arrays.counters[MARKS_VERSION] += 1
 
 
 def hold(

@@ -229,11 +229,9 @@ def test_a_snapshot_without_a_side_leaves_that_side_empty() -> None:
 def test_the_last_snapshot_of_a_window_holds_until_the_next_one() -> None:
     state = state_of(linear(), linear(1, "ETH"))
     depth = depth_of(book_of(0), state=state)
-    depth.close_window()
     depth.open_window(book_of(10, bids=((50, 1),), market=1), forced_fills())
     assert depth.levels(0, Side.BID, 12)[0].tolist() == [100, 99, 97]
     assert depth.levels(1, Side.BID, 12)[0].tolist() == [50]
-    depth.close_window()
     depth.open_window(book_of(20, bids=((80, 1),)), forced_fills())
     assert depth.levels(0, Side.BID, 19)[0].tolist() == [100, 99, 97]
     assert depth.levels(0, Side.BID, 20)[0].tolist() == [80]
@@ -243,7 +241,6 @@ def test_the_last_snapshot_of_a_window_holds_until_the_next_one() -> None:
 def test_what_was_taken_outlives_window_and_snapshot() -> None:
     depth = depth_of(book_of(0), depth_rule(half_life_ns=SECOND))
     send(depth, (4, NO_LIMIT))
-    depth.close_window()
     depth.open_window(book_of(SECOND, bids=((98, 10),)), forced_fills())
     assert send(depth, (20, NO_LIMIT), ts=SECOND)[0] == [8], "half of the 4 is missing from the new levels"
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from replay.loop.books import closing_tables
-from replay.loop.depth import NO_LIMIT, Depth, _without
+from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.engine import Replay
 from replay.rules.plan import BookOrder, Deleverage, Plan, Takeover
 from replay.tape import read
@@ -45,7 +45,8 @@ class WatchedDepth:
     def fill(self, market: int, side: Side, ts: int, asked: Any, limit: Any, whole: Any) -> Any:
         filled, values = self._depth.fill(market, side, ts, asked, limit, whole)
         prices, quantities = self._depth.levels(market, side, ts)
-        left = _without(quantities, self._depth.taken(market, side, ts))
+        missing = self._depth.taken(market, side, ts)
+        left = np.maximum(quantities - np.maximum(missing - (quantities.cumsum() - quantities), 0), 0)
         for want, got, worst, all_or_nothing in zip(asked, filled, limit, whole, strict=True):
             within = prices >= worst if side == Side.BID else prices <= worst
             there = int(left[within | (worst == NO_LIMIT)].sum())
