@@ -129,6 +129,28 @@ def muldiv_ceil(a: int, b: int, d: int) -> int:
 
 
 @kernel
+def divided_product(a: int, b: int, divisors: tuple[int, int, int], rounding: int) -> int:
+    """Return ``a*b`` divided by three divisors, rounded once, or :data:`OVERFLOW` for 2**62 or more.
+
+    For ``0 <= a, b < 2**63`` and divisors in ``[1, 2**62)``; their product may be larger than any cell. Floors
+    of floors are floors of the whole. ``rounding`` is :data:`FLOOR` or :data:`CEIL`.
+    """
+    high, low = _multiply(np.uint64(a), np.uint64(b))
+    is_exact = True
+    for divisor in divisors:
+        d = np.uint64(divisor)
+        rest = high % d
+        high = high // d
+        low, rest = _divide(rest, low, d)
+        is_exact = is_exact and rest == _ZERO
+    if rounding == CEIL and not is_exact:
+        low += _ONE
+    if high != _ZERO or low >= np.uint64(_LIMIT):
+        return OVERFLOW
+    return i64(low)
+
+
+@kernel
 def contract_value(n: int, price: int, num: int, den: int, inverse: bool) -> int:
     """Return the magnitude in atoms of the value of ``|n|`` at ``price`` > 0, or :data:`OVERFLOW`.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import HALF_EVEN, OVERFLOW, muldiv, signed_value
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.ledger import add_cash, book
 from replay.loop.margin import maintenance_of, notional_at, valued_pool
 from replay.loop.policies.scores import score
@@ -285,6 +285,7 @@ def indicator(sizes: Array, lights: int, total: int | None = None) -> Array:
     return np.array([lights + 1 - -(-lights * x // total) for x in reached.tolist()], np.int64)
 
 
+@allocating_kernel
 def pair_queue(losers: Array, winners: Array) -> tuple[Array, Array, Array]:
     """Pair quantities of losers, in order, with quantities of winners, in order: a queue.
 
@@ -296,21 +297,25 @@ def pair_queue(losers: Array, winners: Array) -> tuple[Array, Array, Array]:
         For each piece the index of the loser, the index of the winner, and its quantity. The pieces sum to
         the smaller of both totals.
     """
-    ends_of_losers, ends_of_winners = np.cumsum(losers), np.cumsum(winners)
-    total = min(
-        int(ends_of_losers[-1]) if len(losers) else 0, int(ends_of_winners[-1]) if len(winners) else 0
-    )
-    if total == 0:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty
-    ends = np.union1d(ends_of_losers, ends_of_winners)
-    ends = ends[(ends > 0) & (ends <= total)]
-    starts = np.concatenate(([0], ends[:-1]))
-    return (
-        np.searchsorted(ends_of_losers, starts, side="right"),
-        np.searchsorted(ends_of_winners, starts, side="right"),
-        (ends - starts).astype(np.int64),
-    )
+    most = len(losers) + len(winners)
+    loser, winner, pieces = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    count, i, j = 0, 0, 0
+    need = losers[0] if len(losers) else 0
+    there = winners[0] if len(winners) else 0
+    while i < len(losers) and j < len(winners):
+        piece = min(need, there)
+        if piece > 0:
+            loser[count], winner[count], pieces[count] = i, j, piece
+            count += 1
+        need -= piece
+        there -= piece
+        if need == 0:
+            i += 1
+            need = losers[i] if i < len(losers) else 0
+        if there == 0:
+            j += 1
+            there = winners[j] if j < len(winners) else 0
+    return loser[:count], winner[:count], pieces[:count]
 
 
 @kernel

@@ -277,6 +277,8 @@ class Replay:
             elif status == ATTEND:
                 ruled |= self._attend(scratch, window)
                 attended = True
+        if self.cascade is not None:
+            self.cascade.rows.flush()
         for name, table in zip(_TABLES, window, strict=True):
             self._outcome.rows[name] += len(table[0])
         shadows = scratch.shadows[: counters[SHADOWS]]
@@ -293,9 +295,8 @@ class Replay:
 
     @property
     def _fund(self) -> Fund:
-        """The absorber that takes over in this replay, if there is one."""
-        absorber = None if self.cascade is None else self.cascade.absorber
-        return _NOBODY if absorber is None else absorber.arrays
+        """The absorber that takes over in this replay; of nobody, where none does."""
+        return _NOBODY if self.cascade is None else self.cascade.fund
 
     @property
     def _depth(self) -> Depth | None:

@@ -1,20 +1,19 @@
 """Liquidations as episodes: from a pool's first breach until it is restored or flat.
 
-An episode has one leg per position; the legs of all open episodes are rows of one array, so that a stage
-accounts for a whole batch of forced orders at once. Rows of legs that ended are used again.
+An episode has one leg per position; episodes and legs are records of two arrays, so that a stage accounts for a
+whole batch of forced orders at once. Records that ended are used again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.loop.state import State
-from replay.loop.waterfall import ForcedBatch
+from replay.kernels import allocating_kernel, i64, kernel
+from replay.loop.rows import LIQUIDATION_ROWS, Rows
+from replay.loop.state import Arrays, State
 
 Array = npt.NDArray[Any]
 
@@ -22,6 +21,7 @@ LEG = np.dtype(
     [
         ("liquidation", "i8"),
         ("position", "i8"),
+        ("next", "i8"),  # next leg of the episode, -1 for none
         ("market", "i8"),
         ("size", "i8"),  # at the first breach, as mark and bankruptcy_value
         ("mark", "i8"),
@@ -36,140 +36,259 @@ LEG = np.dtype(
         ("recorded", "i8"),  # whether the tape forced the position in that step
     ]
 )
+EPISODE = np.dtype(
+    [
+        ("id", "i8"),
+        ("ts", "i8"),
+        ("pool", "i8"),
+        ("place", "i8"),  # in Episodes.open
+        ("equity", "i8"),  # at the first breach, as maintenance
+        ("maintenance", "i8"),
+        ("first", "i8"),  # head of the chain of its legs
+        ("socialised", "i8"),
+        ("bad_debt", "i8"),
+    ]
+)
+
+# Places of Cases.numbers.
+_OPEN, _COUNT, _FREE_EPISODES, _FREE_LEGS, _NUMBERS = range(5)
+
+_OPEN_END = -1
+"""Stands for the end of an episode that the tape left open."""
 
 
-@dataclass(slots=True)
-class Episode:
-    """One liquidation of a pool; ``legs`` are rows of :attr:`Episodes.legs`."""
+class Cases(NamedTuple):
+    """The open episodes as compiled code sees them."""
 
-    id: int
-    ts: int
-    pool: int
-    equity: int
-    maintenance: int
-    legs: list[int] = field(default_factory=list)
-    socialised: int = 0
-    bad_debt: int = 0
+    episodes: Array  # EPISODE records
+    legs: Array  # LEG records
+    leg_of: Array  # int64 by position slot, -1 where it is no leg
+    open: Array  # int64: pools in liquidation, in no order
+    free_episodes: Array  # int64, a stack
+    free_legs: Array  # int64, a stack
+    numbers: Array  # int64: how many are open, were begun, and are free
 
 
 class Episodes:
-    """The open episodes of a replay, by pool; those that end become rows of `liquidations`."""
+    """The open episodes of a replay; those that end become rows of `liquidations`."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.open: dict[int, Episode] = {}
-        self.legs = np.zeros(0, LEG)
-        self.count = 0
-        self._row_of = np.zeros(0, np.int64)  # by position slot; -1 where it is no leg
-        self._free: list[int] = []
+        empty = np.zeros(0, np.int64)
+        self.arrays = Cases(
+            np.zeros(0, EPISODE), np.zeros(0, LEG), empty, empty, empty, empty, np.zeros(_NUMBERS, np.int64)
+        )
 
-    def rows(self, positions: Array) -> Array:
-        """Return the rows of positions in :attr:`legs`, -1 of those that are no leg."""
+    @property
+    def count(self) -> int:
+        """How many liquidations there were so far."""
+        return int(self.arrays.numbers[_COUNT])
+
+    @property
+    def open(self) -> Array:
+        """The pools in liquidation, int64, in no order."""
+        pools: Array = self.arrays.open[: self.arrays.numbers[_OPEN]]
+        return pools
+
+    def of(self, pool: int) -> Any:
+        """Return the EPISODE record of a pool in liquidation, to be read and written."""
+        return self.arrays.episodes[self._state.arrays.pools[pool]["episode"]]
+
+    def legs_of(self, pool: int) -> Array:
+        """Return copies of the LEG records of a pool in liquidation, in no order."""
+        found, leg = [], int(self.of(pool)["first"])
+        while leg >= 0:
+            found.append(leg)
+            leg = int(self.arrays.legs[leg]["next"])
+        return self.arrays.legs[found]
+
+    def reserve(self, rows: int) -> None:
+        """Make room for ``rows`` more legs, each of an episode of its own, and for all positions."""
+        cases = self.arrays
         slots = len(self._state.arrays.positions)
-        if slots > len(self._row_of):
-            grown = np.full(slots, -1, np.int64)
-            grown[: len(self._row_of)] = self._row_of
-            self._row_of = grown
-        return self._row_of[positions]
+        if slots > len(cases.leg_of):
+            cases = cases._replace(leg_of=_longer(cases.leg_of, slots, -1))
+        if cases.numbers[_FREE_LEGS] < rows:
+            cases = cases._replace(
+                legs=_longer(cases.legs, _enough(cases.legs, rows), 0),
+                free_legs=self._more_free(cases.free_legs, cases.legs, rows, _FREE_LEGS),
+            )
+        if cases.numbers[_FREE_EPISODES] < rows:
+            cases = cases._replace(
+                episodes=_longer(cases.episodes, _enough(cases.episodes, rows), 0),
+                open=_longer(cases.open, _enough(cases.episodes, rows), 0),
+                free_episodes=self._more_free(cases.free_episodes, cases.episodes, rows, _FREE_EPISODES),
+            )
+        self.arrays = cases
 
-    def begin(self, batch: ForcedBatch, recorded: Array) -> None:
-        """Begin the episodes of pools at their first breach, and add legs for positions that came later.
+    def _more_free(self, stack: Array, records: Array, rows: int, place: int) -> Array:
+        """Return a longer stack of free records, with those that are about to be added on top."""
+        size, free = _enough(records, rows), int(self.arrays.numbers[place])
+        added = size - len(records)
+        longer = _longer(stack, size, 0)
+        longer[free : free + added] = np.arange(size - 1, len(records) - 1, -1)
+        self.arrays.numbers[place] += added
+        return longer
 
-        Args:
-            batch: The open positions of the pools in breach.
-            recorded: Position slots that the tape forces in this step.
-        """
-        rows = self.rows(batch.position)
-        fresh = np.flatnonzero(rows < 0)
-        if len(self._free) < len(fresh):
-            self._grow(len(fresh))
-        for i, is_recorded in zip(
-            fresh.tolist(), np.isin(batch.position[fresh], recorded).tolist(), strict=True
-        ):
-            pool, position = int(batch.pool[i]), int(batch.position[i])
-            episode = self.open.get(pool)
-            if episode is None:
-                episode = self.open[pool] = Episode(
-                    self.count, batch.ts, pool, int(batch.equity[i]), int(batch.maintenance[i])
-                )
-                self.count += 1
-            row = self._free.pop()
-            leg = self.legs[row]
-            leg["liquidation"], leg["position"], leg["recorded"] = episode.id, position, is_recorded
-            episode.legs.append(row)
-            rows[i] = row
-        legs = rows[fresh]
-        self._row_of[batch.position[fresh]] = legs
-        for column, values in (
-            ("market", batch.market),
-            ("size", batch.size),
-            ("mark", batch.mark),
-            ("bankruptcy_value", batch.bankruptcy_value),
-        ):
-            self.legs[column][legs] = values[fresh]
-        self.legs["left"][rows] = 0
-
-    def _grow(self, need: int) -> None:
-        before = len(self.legs)
-        grown = np.zeros(max(64, 2 * before, before + need), LEG)
-        grown[:before] = self.legs
-        self.legs = grown
-        self._free += range(len(grown) - 1, before - 1, -1)
-
-    def end(self, pools: Sequence[int], ts: int | None, absorber_is_vault: bool) -> dict[str, Any]:
-        """End the episodes of pools; return their rows of `liquidations`, one per market.
+    def end(self, rows: Rows, pools: Array, ts: int | None, *, absorber_is_vault: bool) -> None:
+        """End the episodes of pools and write their rows, one per market.
 
         Args:
+            rows: Receives them.
             pools: The pools, in the order of the rows.
             ts: The step of the end, or None if the tape ended before.
             absorber_is_vault: Whether shortfalls are borne by a vault or by a fund.
         """
-        episodes = [self.open.pop(pool) for pool in pools]
-        place = self.legs["position"]
-        ordered = [sorted(episode.legs, key=lambda row: int(place[row])) for episode in episodes]
-        counts = [len(legs) for legs in ordered]
-        rows = np.array([row for legs in ordered for row in legs], np.int64)
-        legs = self.legs[rows]
-        first = np.cumsum([0, *counts[:-1]]) if counts else np.zeros(0, np.int64)
-        bad_debt = np.zeros(len(rows), np.int64)
-        bad_debt[first] = [episode.bad_debt for episode in episodes]
-        socialised = np.zeros(len(rows), np.int64)
-        socialised[first] = [episode.socialised for episode in episodes]
-        records = self._state.pools[np.repeat(np.array(pools, np.int64), counts)]
-        closed = legs["netted"] + legs["book"] + legs["absorbed"] + legs["adl"]
-        nothing = np.zeros(len(rows), np.int64)
+        if len(pools):
+            rows.reserve(liquidations=int(count_legs(self._state.arrays, self.arrays, pools)))
+            moment = _OPEN_END if ts is None else ts
+            end_episodes(self._state.arrays, self.arrays, rows.arrays, pools, moment, absorber_is_vault)
 
-        def of_episode(values: list[int]) -> Array:
-            return np.repeat(np.array(values, np.int64), counts)
 
-        result = {
-            "liquidation": legs["liquidation"].copy(),
-            "ts": of_episode([episode.ts for episode in episodes]),
-            "ts_end": [ts] * len(rows),
-            "account": records["account"].copy(),
-            "ledger": records["ledger"].copy(),
-            "market": legs["market"].copy(),
-            "mode": self._state.positions["mode"][legs["position"]],
-            "size": legs["size"].copy(),
-            "asked": closed + legs["left"],
-            "netted": legs["netted"].copy(),
-            "book": legs["book"].copy(),
-            "absorbed": legs["absorbed"].copy(),
-            "adl": legs["adl"].copy(),
-            "left": legs["left"].copy(),
-            "bankruptcy_value": legs["bankruptcy_value"].copy(),
-            "mark": legs["mark"].copy(),
-            "equity": of_episode([episode.equity for episode in episodes]),
-            "maintenance": of_episode([episode.maintenance for episode in episodes]),
-            "surplus": legs["surplus"].copy(),
-            "shortfall": legs["shortfall"] + socialised + bad_debt,
-            "fund": nothing if absorber_is_vault else legs["shortfall"].copy(),
-            "vault": legs["shortfall"].copy() if absorber_is_vault else nothing,
-            "socialised": socialised,
-            "bad_debt": bad_debt,
-            "recorded": legs["recorded"].copy(),
-        }
-        self._row_of[legs["position"]] = -1
-        self.legs[rows] = np.zeros((), LEG)
-        self._free += rows.tolist()
-        return result
+def _enough(records: Array, rows: int) -> int:
+    return max(64, 2 * len(records), len(records) + rows)
+
+
+def _longer(array: Array, size: int, fill: int) -> Array:
+    longer = np.zeros(size, array.dtype)
+    if fill:
+        longer[:] = fill
+    longer[: len(array)] = array
+    return longer
+
+
+@allocating_kernel
+def begin_step(s: Arrays, c: Cases) -> Array:
+    """Return the pools in liquidation that were judged and are flat or not in breach, ascending.
+
+    All others in liquidation are no winners of this step: also those that wait for a mark and were not judged.
+    """
+    restored = np.empty(c.numbers[_OPEN], np.int64)
+    count = 0
+    for i in range(c.numbers[_OPEN]):
+        pool = s.pools[c.open[i]]
+        if pool.waiting == 0 and pool.in_breach == 0:
+            restored[count] = c.open[i]
+            count += 1
+        else:
+            pool.in_breach = 1
+    return np.sort(restored[:count])
+
+
+@kernel
+def shut_out(s: Arrays, c: Cases, yes: bool) -> None:
+    """Mark all pools in liquidation as in breach, or not."""
+    for i in range(c.numbers[_OPEN]):
+        s.pools[c.open[i]].in_breach = yes
+
+
+@kernel
+def _is_recorded(recorded: Array, position: int) -> bool:
+    place = np.searchsorted(recorded, position)
+    return place < len(recorded) and recorded[place] == position
+
+
+@kernel
+def begin_episodes(s: Arrays, c: Cases, batch: Array, ts: int, recorded: Array) -> None:
+    """Begin the episodes of pools at their first breach, and add legs for positions that came later.
+
+    Args:
+        s: The state.
+        c: The open episodes; room for the rows must be reserved.
+        batch: FORCED records: the open positions of the pools in breach.
+        ts: The step.
+        recorded: Position slots that the tape forces in this step, ascending.
+    """
+    for i in range(len(batch)):
+        row = batch[i]
+        pool = s.pools[row.pool]
+        pool.liquidated_ts = ts
+        pool.touched = 1
+        known = c.leg_of[row.position]
+        if known >= 0:
+            c.legs[known].left = 0
+            continue
+        if pool.episode < 0:
+            c.numbers[_FREE_EPISODES] -= 1
+            pool.episode = c.free_episodes[c.numbers[_FREE_EPISODES]]
+            fresh = c.episodes[pool.episode]
+            fresh.id, fresh.ts, fresh.pool = c.numbers[_COUNT], ts, row.pool
+            fresh.equity, fresh.maintenance = row.equity, row.maintenance
+            fresh.first, fresh.socialised, fresh.bad_debt = -1, 0, 0
+            fresh.place = c.numbers[_OPEN]
+            c.open[fresh.place] = row.pool
+            c.numbers[_OPEN] += 1
+            c.numbers[_COUNT] += 1
+        episode = c.episodes[pool.episode]
+        c.numbers[_FREE_LEGS] -= 1
+        place = c.free_legs[c.numbers[_FREE_LEGS]]
+        leg = c.legs[place]
+        leg.liquidation, leg.position, leg.market = episode.id, row.position, row.market
+        leg.size, leg.mark, leg.bankruptcy_value = row.size, row.mark, row.bankruptcy_value
+        leg.netted, leg.book, leg.absorbed, leg.adl, leg.left = 0, 0, 0, 0, 0
+        leg.surplus, leg.shortfall = 0, 0
+        leg.recorded = _is_recorded(recorded, row.position)
+        leg.next = episode.first
+        episode.first = place
+        c.leg_of[row.position] = place
+
+
+@kernel
+def count_legs(s: Arrays, c: Cases, pools: Array) -> int:
+    """Return how many legs the episodes of pools have."""
+    count = 0
+    for pool in pools:
+        leg = c.episodes[s.pools[pool].episode].first
+        while leg >= 0:
+            count += 1
+            leg = c.legs[leg].next
+    return count
+
+
+@allocating_kernel
+def end_episodes(s: Arrays, c: Cases, r: Any, pools: Array, ts: int, absorber_is_vault: bool) -> None:
+    """End the episodes of pools and write a row per leg, by position; see :meth:`Episodes.end`."""
+    legs = np.empty(count_legs(s, c, pools), np.int64)
+    for number in pools:
+        pool = s.pools[number]
+        place = i64(pool.episode)
+        episode = c.episodes[place]
+        count, leg = 0, episode.first
+        while leg >= 0:  # by position: insertion, as there are few
+            here = count
+            while here > 0 and c.legs[legs[here - 1]].position > c.legs[leg].position:
+                legs[here] = legs[here - 1]
+                here -= 1
+            legs[here] = leg
+            count += 1
+            leg = c.legs[leg].next
+        for i in range(count):
+            mine = c.legs[legs[i]]
+            row = r.liquidations[r.counts[LIQUIDATION_ROWS]]
+            r.counts[LIQUIDATION_ROWS] += 1
+            socialised = episode.socialised if i == 0 else 0
+            bad_debt = episode.bad_debt if i == 0 else 0
+            row.liquidation, row.ts, row.ts_end = mine.liquidation, episode.ts, ts
+            row.account, row.ledger, row.market = pool.account, pool.ledger, mine.market
+            row.mode = s.positions[mine.position].mode
+            row.size = mine.size
+            row.asked = mine.netted + mine.book + mine.absorbed + mine.adl + mine.left
+            row.netted, row.book, row.absorbed = mine.netted, mine.book, mine.absorbed
+            row.adl, row.left = mine.adl, mine.left
+            row.bankruptcy_value, row.mark = mine.bankruptcy_value, mine.mark
+            row.equity, row.maintenance = episode.equity, episode.maintenance
+            row.surplus = mine.surplus
+            row.shortfall = mine.shortfall + socialised + bad_debt
+            row.fund = 0 if absorber_is_vault else mine.shortfall
+            row.vault = mine.shortfall if absorber_is_vault else 0
+            row.socialised, row.bad_debt, row.recorded = socialised, bad_debt, mine.recorded
+            c.leg_of[mine.position] = -1
+            c.free_legs[c.numbers[_FREE_LEGS]] = legs[i]
+            c.numbers[_FREE_LEGS] += 1
+        c.numbers[_OPEN] -= 1
+        last = c.open[c.numbers[_OPEN]]
+        c.open[episode.place] = last
+        c.episodes[s.pools[last].episode].place = episode.place
+        c.free_episodes[c.numbers[_FREE_EPISODES]] = place
+        c.numbers[_FREE_EPISODES] += 1
+        pool.episode = -1

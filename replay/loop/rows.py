@@ -1,21 +1,155 @@
-"""Rows of run tables that the waterfall writes: what was sent, moved, engaged."""
+"""Rows of run tables that the waterfall writes: what was sent, moved, engaged, closed.
+
+Compiled stages write records to buffers, with numbers for words; the host hands them to the journal in bulk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay.loop.absorbers import AbsorberBook, Verdict
+from replay.kernels import i64, kernel
 from replay.loop.depth import NO_LIMIT
-from replay.loop.episodes import Episodes
-from replay.loop.state import State
-from replay.loop.waterfall import ForcedBatch
+from replay.loop.fund import STARTS, STARTS_EMPTY, STOPS_EMPTY, Fund, balance, inventory
+from replay.loop.margin import fault
+from replay.loop.state import CELL_OVERFLOW, Arrays, State
+from replay.units import BOUND
 
 Array = npt.NDArray[Any]
+
+
+def _integers(*names: str) -> np.dtype[np.void]:
+    return np.dtype([(name, "i8") for name in names])
+
+
+ORDER = _integers(
+    "ts",
+    "liquidation",
+    "stage",
+    "account",
+    "market",
+    "asked",
+    "limit_price",
+    "filled",
+    "value",
+    "mark",
+    "reason",
+)
+MOVEMENT = _integers("ts", "ledger", "market", "kind", "amount", "balance", "inventory")
+ENGAGEMENT = _integers(
+    "ts",
+    "scope",
+    "market",
+    "ledger",
+    "stage",
+    "state",
+    "reason",
+    "count",
+    "measured",
+    "threshold",
+    "fund_balance",
+    "has_balance",
+    "quantity",
+    "has_quantity",
+)
+LIQUIDATION = _integers(
+    "liquidation",
+    "ts",
+    "ts_end",
+    "account",
+    "ledger",
+    "market",
+    "mode",
+    "size",
+    "asked",
+    "netted",
+    "book",
+    "absorbed",
+    "adl",
+    "left",
+    "bankruptcy_value",
+    "mark",
+    "equity",
+    "maintenance",
+    "surplus",
+    "shortfall",
+    "fund",
+    "vault",
+    "socialised",
+    "bad_debt",
+    "recorded",
+)
+ADL_FILL = np.dtype(
+    [
+        *(
+            (name, "i8")
+            for name in (
+                "ts",
+                "liquidation",
+                "loser",
+                "winner",
+                "market",
+                "ledger",
+                "origin",
+                "rank",
+                "candidates",
+                "lights",
+                "quantity",
+                "value",
+                "mark",
+                "realised",
+                "loser_fee",
+                "winner_fee",
+                "loser_size_before",
+                "loser_size_after",
+                "winner_size_before",
+                "winner_size_after",
+                "loser_equity_before",
+                "loser_equity_after",
+                "winner_equity_before",
+                "winner_equity_after",
+                "winner_notional_before",
+            )
+        ),
+        ("score", "f8"),
+    ]
+)
+
+# Places of Buffers.counts.
+ORDER_ROWS, MOVEMENT_ROWS, ENGAGEMENT_ROWS, ADL_ROWS, LIQUIDATION_ROWS, _COUNTS = range(6)
+
+# Stages, kinds of movements and states of stages, as numbers.
+BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED = range(8)
+_STAGES = ("book", "takeover", "adl", "net", "surplus", "fee", "work out", "deleveraged")
+ENGAGED, START, STOP = range(3)
+_STATES = ("engaged", "start", "stop")
+
+# Scopes of engagements and origins of losers: 0 and 1 of both, the absorber's account is 2.
+AT_BOOK, BY_ABSORBER = 0, 2
+FROM_LADDER, FROM_TAKEOVER, FROM_ABSORBER = range(3)
+
+# Reasons: why an attempt ended, why a stage engaged.
+(
+    FILLED,
+    USED_UP,
+    USED_UP_WITHIN,
+    TAKEN_OVER,
+    NO_CAPACITY,
+    NETTED,
+    SENT,
+    BELOW_MAINTENANCE,
+    NOT_CLOSED,
+    EMPTY,
+    DRAWDOWN,
+    NOT_EMPTY,
+) = range(12)
+
+_MANY = 4_096
+"""Rows of one buffer at which it is handed to the journal."""
 
 
 class Sink(Protocol):
@@ -32,144 +166,221 @@ def append_rows(sink: Sink, table: str, rows: Sequence[Mapping[str, Any]]) -> No
         sink.append(table, {name: [row.get(name) for row in rows] for name in names})
 
 
-class CascadeRows:
-    """Writes the rows of one replay's waterfall.
+class Buffers(NamedTuple):
+    """The rows that wait, as compiled code sees them; ``counts`` are the rows of each in use."""
+
+    orders: Array
+    movements: Array
+    engagements: Array
+    adl: Array
+    liquidations: Array
+    sums: Array  # int64[markets, 5]: to add up rows by market, zero between uses
+    counts: Array
+
+
+class Rows:
+    """Keeps the rows of one replay's waterfall and hands them to the journal.
 
     Args:
         state: The state.
         sink: Receives the rows.
-        episodes: The open liquidations, for their ids.
-        absorber: The fund or vault, if the rules have one.
+        absorber: Name of the fund or vault; None if the rules have none.
     """
 
-    def __init__(self, state: State, sink: Sink, episodes: Episodes, absorber: AbsorberBook | None) -> None:
+    def __init__(self, state: State, sink: Sink, absorber: str | None) -> None:
         self._state = state
         self._sink = sink
-        self._episodes = episodes
         self._absorber = absorber
+        self._reasons = (
+            "filled",
+            "depth used up",
+            "depth within the limit used up",
+            f"taken over by {absorber}",
+            "the absorber's capacity is used up",
+            "closed against its own hedge",
+            "forced orders sent to the book",
+            "equity below maintenance",
+            "no stage before could close them",
+            "the balance is not above zero",
+            "drawdown of the market against the fund's peak",
+            "the balance is above zero",
+        )
+        self.arrays = Buffers(
+            *(np.zeros(64, kind) for kind in (ORDER, MOVEMENT, ENGAGEMENT, ADL_FILL, LIQUIDATION)),
+            sums=np.zeros((len(state.markets), 5), np.int64),
+            counts=np.zeros(_COUNTS, np.int64),
+        )
 
-    def orders(
-        self,
-        batch: ForcedBatch,
-        stage: str,
-        asked: Array,
-        limit: Array,
-        signed: Array,
-        value: Array,
-        reason: Sequence[str],
-        sent: Array,
-    ) -> None:
-        """Write the attempts of a stage; ``sent`` tells which rows of the batch it tried."""
-        rows = np.flatnonzero(sent)
-        if len(rows) == 0:
-            return
-        pools = self._state.pools[batch.pool[rows]]
+    def reserve(self, *, orders: int = 0, adl: int = 0, liquidations: int = 0) -> None:
+        """Make room for rows of a stage; of movements and engagements it may write one a market each."""
+        markets = 2 * len(self._state.markets)
+        needs = (orders, markets, 2 * markets, adl, liquidations)
+        counts = self.arrays.counts.tolist()
+        buffers: list[Array] = list(self.arrays[:5])
+        for place, (count, need) in enumerate(zip(counts, needs, strict=True)):
+            if count + need > len(buffers[place]):
+                longer = np.zeros(2 * (count + need), buffers[place].dtype)
+                longer[:count] = buffers[place][:count]
+                buffers[place] = longer
+        self.arrays = Buffers(*buffers, sums=self.arrays.sums, counts=self.arrays.counts)
+
+    def flush(self, *, everything: bool = True) -> None:
+        """Hand the rows to the journal: all of them, or only buffers that hold many."""
+        flushed = (self._orders, self._movements, self._engagements, self._adl, self._liquidations)
+        for place, count in enumerate(self.arrays.counts.tolist()):
+            if count and (everything or count >= _MANY):
+                flushed[place](self.arrays[place][:count])
+                self.arrays.counts[place] = 0
+
+    def _orders(self, rows: Array) -> None:
+        columns = _columns(rows)
+        columns["stage"] = _words(_STAGES, rows["stage"])
+        columns["limit_price"] = pa.array(columns["limit_price"], mask=rows["limit_price"] == NO_LIMIT)
+        columns["reason"] = _words(self._reasons, rows["reason"])
+        self._sink.append("forced_orders", columns)
+
+    def _movements(self, rows: Array) -> None:
+        columns = _columns(rows)
+        columns["account"] = np.full(len(rows), self._state.account(str(self._absorber)))
+        columns["kind"] = _words(_STAGES, rows["kind"])
+        self._sink.append("absorber_ledger", columns)
+
+    def _engagements(self, rows: Array) -> None:
+        columns = _columns(rows)
+        has_balance, has_quantity = columns.pop("has_balance"), columns.pop("has_quantity")
+        columns["fund_balance"] = pa.array(columns["fund_balance"], mask=has_balance == 0)
+        columns["quantity"] = pa.array(columns["quantity"], mask=has_quantity == 0)
+        columns["scope"] = _words(("@book", "", str(self._absorber)), rows["scope"])
+        columns["stage"] = _words(_STAGES, rows["stage"])
+        columns["state"] = _words(_STATES, rows["state"])
+        counts = columns.pop("count").tolist()
+        columns["reason"] = [
+            self._reason(reason, count) for reason, count in zip(rows["reason"].tolist(), counts, strict=True)
+        ]
+        columns["shadow"] = np.zeros(len(rows), np.int8)
+        self._sink.append("engagements", columns)
+
+    def _reason(self, reason: int, count: int) -> str:
+        words = self._reasons[reason]
+        if reason in (EMPTY, DRAWDOWN, NOT_EMPTY):
+            return words
+        if reason == NOT_CLOSED:
+            return f"{words}: {count} orders"
+        return f"{words}: {count} pool{'s' if count > 1 else ''}"
+
+    def _adl(self, rows: Array) -> None:
+        columns = _columns(rows)
+        columns["liquidation"] = pa.array(columns["liquidation"], mask=rows["liquidation"] < 0)
+        columns["origin"] = _words(("ladder", "takeover", str(self._absorber)), rows["origin"])
+        self._sink.append("adl_fills", columns)
+
+    def _liquidations(self, rows: Array) -> None:
+        columns = _columns(rows)
+        columns["ts_end"] = pa.array(columns["ts_end"], mask=rows["ts_end"] < 0)
+        self._sink.append("liquidations", columns)
+
+    def opening(self, ts: int, balances: Mapping[int, int]) -> None:
+        """Write what the absorber begins with, one row per ledger."""
+        count = len(balances)
+        amounts = np.array(list(balances.values()), np.int64)
         self._sink.append(
-            "forced_orders",
+            "absorber_ledger",
             {
-                "ts": np.full(len(rows), batch.ts),
-                "liquidation": self._episodes.legs["liquidation"][self._episodes.rows(batch.position[rows])],
-                "stage": [stage] * len(rows),
-                "account": pools["account"],
-                "market": batch.market[rows],
-                "asked": np.where(batch.size[rows] > 0, -asked[rows], asked[rows]),
-                "limit_price": pa.array(limit[rows], mask=limit[rows] == NO_LIMIT),
-                "filled": signed[rows],
-                "value": value[rows],
-                "mark": batch.mark[rows],
-                "reason": [reason[i] for i in rows.tolist()],
+                "ts": np.full(count, ts),
+                "account": np.full(count, self._state.account(str(self._absorber))),
+                "ledger": np.array(list(balances), np.int64),
+                "market": pa.nulls(count, pa.int64()),
+                "kind": ["opening"] * count,
+                "amount": amounts,
+                "balance": amounts,
+                "inventory": pa.nulls(count, pa.int64()),
             },
         )
 
-    def movements(self, ts: int, kind: str, markets: Array, amounts: Array) -> None:
-        """Write what movements brought or cost the absorber at the mark, one row per market."""
-        assert self._absorber is not None
-        rows = []
-        sums: dict[int, int] = {}
-        for market, amount in zip(markets.tolist(), amounts.tolist(), strict=True):
-            sums[market] = sums.get(market, 0) + amount
-        for market, amount in sorted(sums.items()):
-            ledger = self._state.markets[int(market)].ledger
-            rows.append(
-                {
-                    "ts": ts,
-                    "account": self._state.account(self._absorber.rule.account),
-                    "ledger": ledger,
-                    "market": int(market),
-                    "kind": kind,
-                    "amount": amount,
-                    "balance": self._absorber.balance(ledger),
-                    "inventory": self._absorber.size(int(market)),
-                }
-            )
-        append_rows(self._sink, "absorber_ledger", rows)
 
-    def opening(self, ts: int) -> None:
-        """Write what the absorber begins with, one row per ledger."""
-        assert self._absorber is not None
-        rows = []
-        for ledger in self._absorber.ledgers():
-            balance = self._absorber.balance(ledger)
-            rows.append(
-                {
-                    "ts": ts,
-                    "account": self._state.account(self._absorber.rule.account),
-                    "ledger": ledger,
-                    "market": None,
-                    "kind": "opening",
-                    "amount": balance,
-                    "balance": balance,
-                    "inventory": None,
-                }
-            )
-        append_rows(self._sink, "absorber_ledger", rows)
+def _columns(rows: Array) -> dict[str, Any]:
+    """Return the columns of records, each by itself: the buffer is used again."""
+    return {name: rows[name].copy() for name in rows.dtype.names or ()}
 
-    def engaged(
-        self, batch: ForcedBatch, stage: str, scope: str, quantity: Array, acted: Array, reason: str
-    ) -> None:
-        """Write that a stage acted in this step, one row per market."""
-        rows = []
-        for market in np.unique(batch.market[acted]):
-            mine = np.flatnonzero((batch.market == market) & acted)
-            ledger = self._state.markets[int(market)].ledger
-            count = len(mine)
-            balance = None
-            if self._absorber is not None and scope == self._absorber.rule.account:
-                balance = self._absorber.balance(ledger)
-            rows.append(
-                {
-                    "ts": batch.ts,
-                    "scope": scope,
-                    "market": int(market),
-                    "ledger": ledger,
-                    "stage": stage,
-                    "state": "engaged",
-                    "reason": f"{reason}: {count} pool{'s' if count > 1 else ''}",
-                    "measured": sum(batch.equity[mine].tolist()),
-                    "threshold": sum(batch.maintenance[mine].tolist()),
-                    "fund_balance": balance,
-                    "quantity": sum(quantity[mine].tolist()),
-                    "shadow": 0,
-                }
-            )
-        append_rows(self._sink, "engagements", rows)
 
-    def verdict(self, ts: int, market: int, verdict: Verdict) -> None:
-        """Write that deleveraging of a market starts or stops by the rules of the absorber."""
-        assert self._absorber is not None
-        ledger = self._state.markets[market].ledger
-        row = {
-            "ts": ts,
-            "scope": self._absorber.rule.account,
-            "market": market,
-            "ledger": ledger,
-            "stage": "adl",
-            "state": "start" if verdict.active else "stop",
-            "reason": verdict.reason,
-            "measured": verdict.measured,
-            "threshold": verdict.threshold,
-            "fund_balance": self._absorber.balance(ledger),
-            "quantity": None,
-            "shadow": 0,
-        }
-        append_rows(self._sink, "engagements", [row])
+def _words(texts: Sequence[str], numbers: Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(numbers.copy(), list(texts)).cast(pa.string())
+
+
+@kernel
+def write_movements(s: Arrays, f: Fund, r: Buffers, ts: int, kind: int) -> None:
+    """Write what movements brought or cost the absorber at the mark, one row per market.
+
+    ``sums[m]`` holds how many rows of a market there are and what they add up to; it is emptied.
+    """
+    for market in range(len(r.sums)):
+        if r.sums[market, 0] == 0:
+            continue
+        row = r.movements[r.counts[MOVEMENT_ROWS]]
+        r.counts[MOVEMENT_ROWS] += 1
+        ledger = i64(s.markets[market].ledger)
+        row.ts, row.ledger, row.market, row.kind = ts, ledger, market, kind
+        row.amount = r.sums[market, 1]
+        row.balance = balance(s, f, ledger)
+        row.inventory = inventory(s, f, market)
+        r.sums[market, :] = 0
+
+
+@kernel
+def add_engaged(
+    s: Arrays, r: Buffers, pool: int, market: int, equity: int, maintenance: int, quantity: int
+) -> None:
+    """Add a row of a stage to those of its market, for :func:`write_engaged`."""
+    sums = r.sums[market]
+    sums[0] += 1
+    sums[2] += equity
+    sums[3] += maintenance
+    sums[4] += quantity
+    if abs(sums[2]) >= BOUND or sums[3] >= BOUND or sums[4] >= BOUND:
+        fault(s, CELL_OVERFLOW, pool, market)
+
+
+@kernel
+def add_movement(r: Buffers, market: int, amount: int) -> None:
+    """Add a movement to those of its market, for :func:`write_movements`."""
+    r.sums[market, 0] += 1
+    r.sums[market, 1] += amount
+
+
+@kernel
+def write_engaged(s: Arrays, f: Fund, r: Buffers, ts: int, stage: int, scope: int, reason: int) -> None:
+    """Write that a stage acted in this step, one row per market that :func:`add_engaged` named."""
+    for market in range(len(r.sums)):
+        if r.sums[market, 0] == 0:
+            continue
+        row = r.engagements[r.counts[ENGAGEMENT_ROWS]]
+        r.counts[ENGAGEMENT_ROWS] += 1
+        ledger = i64(s.markets[market].ledger)
+        row.ts, row.scope, row.market, row.ledger, row.stage = ts, scope, market, ledger, stage
+        row.state, row.reason, row.count = ENGAGED, reason, r.sums[market, 0]
+        row.measured, row.threshold = r.sums[market, 2], r.sums[market, 3]
+        row.has_balance = scope == BY_ABSORBER
+        row.fund_balance = balance(s, f, ledger) if scope == BY_ABSORBER else 0
+        row.quantity, row.has_quantity = r.sums[market, 4], 1
+        r.sums[market, :] = 0
+
+
+@kernel
+def write_verdict(
+    s: Arrays, f: Fund, r: Buffers, ts: int, market: int, found: int, measured: int, threshold: int
+) -> None:
+    """Write that deleveraging of a market starts or stops by the rules of the absorber."""
+    row = r.engagements[r.counts[ENGAGEMENT_ROWS]]
+    r.counts[ENGAGEMENT_ROWS] += 1
+    ledger = i64(s.markets[market].ledger)
+    row.ts, row.scope, row.market, row.ledger, row.stage = ts, BY_ABSORBER, market, ledger, ADL
+    row.state = START if found in (STARTS, STARTS_EMPTY) else STOP
+    row.reason = DRAWDOWN
+    if found == STARTS_EMPTY:
+        row.reason = EMPTY
+    elif found == STOPS_EMPTY:
+        row.reason = NOT_EMPTY
+    row.count = 0
+    row.measured, row.threshold = measured, threshold
+    row.fund_balance, row.has_balance = balance(s, f, ledger), 1
+    row.quantity, row.has_quantity = 0, 0

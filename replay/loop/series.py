@@ -93,7 +93,7 @@ class Sampler:
 
     def _sample_accounts(self, ts: int) -> None:
         state = self._state
-        touched = () if self._cascade is None else self._cascade.touched
+        touched = state.pools["account"][state.pools["touched"] != 0].tolist()
         followed = np.array(sorted({*self._watched, *touched}), np.int64)
         if not len(followed):
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ def shares(
     ledger: int,
     by_market: dict[int, int],
     *,
-    spared: Sequence[int],
+    spared: Array,
 ) -> dict[int, int]:
     """Return what each pool pays of a loss, in atoms; nothing where nobody can be asked.
 
@@ -37,7 +36,7 @@ def shares(
         amount: The loss in atoms.
         ledger: The ledger it is in.
         by_market: What the pool that lost held at its first breach, as value per market.
-        spared: Pools in liquidation.
+        spared: int64, pools in liquidation.
     """
     if method == "deposit_haircut":
         pools = np.flatnonzero(state.pools["ledger"][: state.arrays.counters[POOLS]] == ledger)
@@ -57,7 +56,7 @@ def shares(
     return dict(sorted(paid.items()))
 
 
-def _pays(state: State, pools: Array, spared: Sequence[int]) -> Array:
+def _pays(state: State, pools: Array, spared: Array) -> Array:
     records = state.pools[pools]
     pays: Array = (records["special"] == 0) & (records["grade"] != int(Grade.UNKNOWN))
     pays &= (records["in_breach"] == 0) & ~np.isin(pools, spared)

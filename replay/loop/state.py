@@ -52,11 +52,13 @@ POOL = _whole_lines(
         ("dirty", "u1"),
         ("in_breach", "u1"),  # at the end of the current step: no winner of it
         ("waiting", "u1"),  # in liquidation: judged when a mark moves or something is booked to it
+        ("touched", "u1"),  # liquidated or deleveraged by the rules
         ("valued", "i8"),  # counters[MARKS_VERSION] for which Arrays.valuations holds; negative: has no value
         ("anchor_ts", "i8"),
         ("anchored", "i8"),  # booked against @unexplained in the step `anchor_ts`
         ("liquidated_ts", "i8"),  # last liquidation by the rules
         ("cooldown_until", "i8"),  # until then book orders of the pool are whole
+        ("episode", "i4"),  # its liquidation, see loop/episodes.py; -1 if it is in none
     ]
 )
 POSITION = _whole_lines(
@@ -373,6 +375,7 @@ def pool_of(s: Arrays, account: int, ledger: int, market: int, grade: int) -> in
     record.market = market
     record.first = -1
     record.shadow = -1
+    record.episode = -1
     record.grade = grade
     record.liquidated_ts = NEVER
     record.anchor_ts = NEVER
