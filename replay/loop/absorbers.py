@@ -9,7 +9,7 @@ import numpy as np
 from replay.loop import fund
 from replay.loop.fund import FUND_MARKET, RULES, UNBOUNDED, UNCHANGED, Fund
 from replay.loop.ledger import add_cash
-from replay.loop.state import State
+from replay.loop.state import NEVER, State
 from replay.rules.plan import Absorber
 
 _ROOM = 64
@@ -41,9 +41,18 @@ class AbsorberBook:
         rule: The absorber of the rules.
         start_ts: Beginning of the tape, from which on the opening balance counts.
         deleverages: Whether the rules have deleveraging.
+        has_book: Whether there is a book to sell inventory into.
     """
 
-    def __init__(self, state: State, rule: Absorber, start_ts: int, *, deleverages: bool = True) -> None:
+    def __init__(
+        self,
+        state: State,
+        rule: Absorber,
+        start_ts: int,
+        *,
+        deleverages: bool = True,
+        has_book: bool = True,
+    ) -> None:
         self.rule = rule
         self._state = state
         markets, ledgers = len(state.markets), len(state.ledgers)
@@ -58,7 +67,8 @@ class AbsorberBook:
         numbers = self.arrays.rule
         numbers[fund.EXISTS] = 1
         numbers[fund.DELEVERAGES] = deleverages
-        numbers[fund.WORKS_OUT] = rule.work_out == "book"
+        numbers[fund.WORKS_OUT] = rule.work_out == "book" and has_book
+        numbers[fund.WORKED_OUT_TS] = NEVER
         numbers[fund.INSOLVENT_BELOW] = rule.insolvent_below
         numbers[fund.HAS_DRAWDOWN] = rule.drawdown is not None
         numbers[[fund.START, fund.STOP]] = rule.drawdown or (0, 0)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from replay.exact import HALF_EVEN, muldiv, signed_value
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.fund import Fund, is_quiet
 from replay.loop.ledger import (
     add_cash,
     book_fill,
@@ -26,6 +25,7 @@ from replay.loop.ledger import (
 )
 from replay.loop.margin import fault, is_valued, maintenance_of, notional_at, valuation
 from replay.loop.quick import quick_fills
+from replay.loop.stages import Forcing, attend_absorber
 from replay.loop.state import (
     ANCHORING,
     ATTENDING,
@@ -432,12 +432,12 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
 
 
 @allocating_kernel
-def advance(s: Arrays, fund: Fund, w: Window, x: Scratch, grade: int) -> int:
+def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> int:
     """Advance over the window from where the cursors stand.
 
     Args:
         s: The state; room for the window's rows must be reserved.
-        fund: The absorber, to know whether it has to act.
+        forcing: Book, absorber and row buffers of the waterfall.
         w: Whole steps of all event tables.
         x: Buffers of the host; ``shadows`` and ``breaks`` hold what the window's steps wrote so far.
         grade: Equity grade of pools that the window brings up.
@@ -475,5 +475,6 @@ def advance(s: Arrays, fund: Fund, w: Window, x: Scratch, grade: int) -> int:
             return ATTEND
         if has_news:
             return ATTEND
-        if s.counters[ATTENDING] and s.counters[MARKS_MOVED] and not is_quiet(s, fund, s.counters[STEP_TS]):
+        is_due = s.counters[ATTENDING] and s.counters[MARKS_MOVED]
+        if is_due and not attend_absorber(s, forcing, s.counters[STEP_TS]):
             return ATTEND

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from replay.loop.absorbers import AbsorberBook
 from replay.loop.deleverage import Deleveraging
-from replay.loop.depth import Depth
+from replay.loop.depth import Book, Depth, no_book
 from replay.loop.episodes import Episodes, begin_episodes, begin_step, shut_out
-from replay.loop.fund import WORKS_OUT, Fund, is_quiet, no_fund
+from replay.loop.fund import Fund, is_quiet, no_fund
 from replay.loop.ledger import move_cash
 from replay.loop.rows import Rows, Sink, append_rows
 from replay.loop.socialise import shares
 from replay.loop.stages import (
+    Forcing,
     absorber_losing,
     give_up,
     net_own_hedges,
@@ -45,6 +46,7 @@ from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Rung, Takeover
 Array = npt.NDArray[Any]
 
 _NOBODY = no_fund()
+_NO_BOOK = no_book()
 
 
 class Cascade:
@@ -65,7 +67,13 @@ class Cascade:
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
         self.absorber = None
         if plan.absorber is not None:
-            self.absorber = AbsorberBook(state, plan.absorber, start_ts, deleverages=plan.adl is not None)
+            self.absorber = AbsorberBook(
+                state,
+                plan.absorber,
+                start_ts,
+                deleverages=plan.adl is not None,
+                has_book=self.depth is not None,
+            )
         self.rows = Rows(state, sink, None if plan.absorber is None else plan.absorber.account)
         self._deleveraging = None
         if plan.adl is not None:
@@ -85,6 +93,15 @@ class Cascade:
     def fund(self) -> Fund:
         """The absorber as compiled code sees it; of nobody, where the rules have none."""
         return _NOBODY if self.absorber is None else self.absorber.arrays
+
+    @property
+    def forcing(self) -> Forcing:
+        """What the loop needs of it to look after the absorber."""
+        return Forcing(self._book_arrays, self.fund, self.rows.arrays)
+
+    @property
+    def _book_arrays(self) -> Book:
+        return _NO_BOOK if self.depth is None else self.depth.arrays
 
     def step(self, ts: int, breaches: Array, recorded: Array) -> None:
         """Run one step.
@@ -177,7 +194,7 @@ class Cascade:
             self._open_positions(batch["market"], ascending=True)
         send_to_book(
             self._state.arrays,
-            self.depth.arrays,
+            self._book_arrays,
             self.fund,
             self.episodes.arrays,
             self.rows.arrays,
@@ -202,12 +219,13 @@ class Cascade:
 
     def _absorber_step(self, ts: int) -> list[Array]:
         """Work out inventory, judge the triggers, and return what of the absorber's goes to ADL."""
-        if self.absorber is None or is_quiet(self._state.arrays, self.fund, ts):
+        if self.absorber is None:
             return []
         self.rows.reserve()
         arrays, buffers = self._state.arrays, self.rows.arrays
-        if self.fund.rule[WORKS_OUT] and self.depth is not None:
-            work_out(arrays, self.depth.arrays, self.fund, buffers, ts)
+        work_out(arrays, self._book_arrays, self.fund, buffers, ts)
+        if is_quiet(arrays, self.fund, ts):
+            return []
         losing = absorber_losing(arrays, self.fund, buffers, ts)
         return [losing] if len(losing) else []
 

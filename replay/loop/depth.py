@@ -53,6 +53,29 @@ class Book(NamedTuple):
     scratch: Array  # int64[3, room]: prices, quantities and origins of the levels that orders walk
 
 
+def no_book(markets: int = 0) -> Book:
+    """Return a book that offers nothing."""
+    nothing = np.zeros(0, np.int64)
+    return Book(
+        rule=np.zeros(_RULES, np.int64),
+        static=np.zeros((0, 2), np.int64),
+        taken=np.zeros((markets, 2, 2), np.int64),
+        refused=np.full((markets, 2), (-1, 0), np.int64),
+        first=np.zeros(markets + 1, np.int64),
+        order=nothing,
+        ts=nothing,
+        side=np.zeros(0, np.int8),
+        price=nothing,
+        qty=nothing,
+        shown_ts=nothing,
+        shown_market=nothing,
+        shown_sold=np.zeros(0, bool),
+        shown_price=nothing,
+        shown_left=nothing,
+        scratch=np.zeros((3, 1), np.int64),
+    )
+
+
 class Depth:
     """The book of a replay: levels by the rule's provider, less what forced orders took.
 
@@ -63,29 +86,13 @@ class Depth:
 
     def __init__(self, state: State, rule: DepthRule) -> None:
         self._state = state
-        markets = len(state.markets)
-        numbers = np.zeros(_RULES, np.int64)
-        numbers[_PROVIDER] = _PROVIDERS[rule.provider]
-        numbers[_KEPT_RATE] = RATE_ONE - rule.haircut_rate
-        numbers[_HALF_LIFE] = rule.half_life_ns
-        numbers[_PARTICIPATION], numbers[_SLIPPAGE] = rule.participation_rate, rule.slippage_bp
-        nothing = np.zeros(0, np.int64)
-        self.arrays = Book(
-            rule=numbers,
+        empty = no_book(len(state.markets))
+        empty.rule[_PROVIDER] = _PROVIDERS[rule.provider]
+        empty.rule[_KEPT_RATE] = RATE_ONE - rule.haircut_rate
+        empty.rule[_HALF_LIFE] = rule.half_life_ns
+        empty.rule[_PARTICIPATION], empty.rule[_SLIPPAGE] = rule.participation_rate, rule.slippage_bp
+        self.arrays = empty._replace(
             static=np.array(rule.static, np.int64).reshape(-1, 2),
-            taken=np.zeros((markets, 2, 2), np.int64),
-            refused=np.full((markets, 2), (-1, 0), np.int64),
-            first=np.zeros(markets + 1, np.int64),
-            order=nothing,
-            ts=nothing,
-            side=np.zeros(0, np.int8),
-            price=nothing,
-            qty=nothing,
-            shown_ts=nothing,
-            shown_market=nothing,
-            shown_sold=np.zeros(0, bool),
-            shown_price=nothing,
-            shown_left=nothing,
             scratch=np.zeros((3, max(len(rule.static), 1)), np.int64),
         )
 

@@ -27,12 +27,13 @@ from replay.loop.advance import (
 )
 from replay.loop.books import Conservation, check_conservation, open_books
 from replay.loop.cascade import Cascade
-from replay.loop.depth import Depth
+from replay.loop.depth import Depth, no_book
 from replay.loop.executed import RecordedExecution
-from replay.loop.fund import Fund, no_fund
-from replay.loop.rows import Sink, append_rows
+from replay.loop.fund import no_fund
+from replay.loop.rows import Sink, append_rows, no_rows
 from replay.loop.series import Sampler
 from replay.loop.shadow import ShadowAudit
+from replay.loop.stages import Forcing
 from replay.loop.state import (
     BAD_PRICE,
     BREACHES,
@@ -65,7 +66,7 @@ from replay.units import format_time
 Array = npt.NDArray[Any]
 
 _NEVER = (1 << 63) - 1
-_NOBODY = no_fund()
+_NOTHING = Forcing(no_book(), no_fund(), no_rows())
 _TABLES = ("transfers", "funding", "prices", "liquidations", "fills", "depth")
 
 
@@ -267,7 +268,7 @@ class Replay:
         ruled: set[tuple[int, int]] = set()
         attended = False
         while True:
-            status = advance(state.arrays, self._fund, window, scratch, state.default_grade)
+            status = advance(state.arrays, self._forcing, window, scratch, state.default_grade)
             if status == DONE:
                 break
             if status == FAULTED:
@@ -294,9 +295,9 @@ class Replay:
         state.drain_external()
 
     @property
-    def _fund(self) -> Fund:
-        """The absorber that takes over in this replay; of nobody, where none does."""
-        return _NOBODY if self.cascade is None else self.cascade.fund
+    def _forcing(self) -> Forcing:
+        """The waterfall as the kernel sees it; of nobody, where only the tape forces."""
+        return _NOTHING if self.cascade is None else self.cascade.forcing
 
     @property
     def _depth(self) -> Depth | None:

@@ -42,8 +42,9 @@ FUND_MARKET = np.dtype(
     WINDOW_NS,
     LEAST_BALANCE,
     STOPS_AT_ZERO,
+    WORKED_OUT_TS,  # the last step in which its inventory was sold
     RULES,
-) = range(11)
+) = range(12)
 
 # What `judge` finds.
 UNCHANGED, STARTS_EMPTY, STARTS, STOPS_EMPTY, STOPS = range(5)
@@ -232,18 +233,13 @@ def is_held(s: Arrays, f: Fund, market: int) -> bool:
 
 @kernel
 def is_quiet(s: Arrays, f: Fund, ts: int) -> bool:
-    """Tell whether nothing of the absorber's has to act in a step; its peaks are sampled on the way."""
+    """Tell whether no trigger of the absorber's changes in a step; its peaks are sampled on the way."""
     if not f.rule[EXISTS]:
         return True
-    if is_full(f):
-        return False
-    has_line = f.rule[HAS_DRAWDOWN] != 0 or f.rule[STOPS_AT_ZERO] != 0
-    if has_line or f.rule[WORKS_OUT]:
+    if f.rule[HAS_DRAWDOWN] or f.rule[STOPS_AT_ZERO]:
         for market in range(len(f.markets)):
             if not is_held(s, f, market):
                 continue
-            if f.rule[WORKS_OUT]:
-                return False
             if f.rule[DELEVERAGES] and judge(s, f, market, ts)[0] != UNCHANGED:
                 return False
             beyond = f.rule[HAS_DRAWDOWN] != 0 and headroom(s, f, market, ts) < 0

@@ -178,6 +178,15 @@ class Buffers(NamedTuple):
     counts: Array
 
 
+def no_rows(markets: int = 0) -> Buffers:
+    """Return empty buffers."""
+    orders, movements, engagements, adl, liquidations = (
+        np.zeros(64, kind) for kind in (ORDER, MOVEMENT, ENGAGEMENT, ADL_FILL, LIQUIDATION)
+    )
+    sums, counts = np.zeros((markets, 5), np.int64), np.zeros(_COUNTS, np.int64)
+    return Buffers(orders, movements, engagements, adl, liquidations, sums, counts)
+
+
 class Rows:
     """Keeps the rows of one replay's waterfall and hands them to the journal.
 
@@ -205,24 +214,19 @@ class Rows:
             "drawdown of the market against the fund's peak",
             "the balance is above zero",
         )
-        self.arrays = Buffers(
-            *(np.zeros(64, kind) for kind in (ORDER, MOVEMENT, ENGAGEMENT, ADL_FILL, LIQUIDATION)),
-            sums=np.zeros((len(state.markets), 5), np.int64),
-            counts=np.zeros(_COUNTS, np.int64),
-        )
+        self.arrays = no_rows(len(state.markets))
 
     def reserve(self, *, orders: int = 0, adl: int = 0, liquidations: int = 0) -> None:
         """Make room for rows of a stage; of movements and engagements it may write one a market each."""
         markets = 2 * len(self._state.markets)
         needs = (orders, markets, 2 * markets, adl, liquidations)
         counts = self.arrays.counts.tolist()
-        buffers: list[Array] = list(self.arrays[:5])
-        for place, (count, need) in enumerate(zip(counts, needs, strict=True)):
-            if count + need > len(buffers[place]):
-                longer = np.zeros(2 * (count + need), buffers[place].dtype)
-                longer[:count] = buffers[place][:count]
-                buffers[place] = longer
-        self.arrays = Buffers(*buffers, sums=self.arrays.sums, counts=self.arrays.counts)
+        for name, count, need in zip(Buffers._fields, counts, needs, strict=False):
+            buffer = getattr(self.arrays, name)
+            if count + need > len(buffer):
+                longer = np.zeros(2 * (count + need), buffer.dtype)
+                longer[:count] = buffer[:count]
+                self.arrays = self.arrays._replace(**{name: longer})
 
     def flush(self, *, everything: bool = True) -> None:
         """Hand the rows to the journal: all of them, or only buffers that hold many."""

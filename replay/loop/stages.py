@@ -6,7 +6,7 @@ to auto-deleveraging it returns as LOSING records.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from replay.loop.depth import NO_LIMIT, Book, close_levels, open_levels, walk
 from replay.loop.episodes import Cases
 from replay.loop.fund import (
     DELEVERAGES,
+    EXISTS,
     HAS_DRAWDOWN,
     INSOLVENT_BELOW,
     STARTS,
@@ -25,12 +26,16 @@ from replay.loop.fund import (
     STOPS_AT_ZERO,
     UNBOUNDED,
     UNCHANGED,
+    WORKED_OUT_TS,
+    WORKS_OUT,
     Fund,
     balance,
     capacity,
     headroom,
     inventory,
+    is_full,
     is_held,
+    is_quiet,
     judge,
     note,
     profit,
@@ -66,6 +71,14 @@ LOSING = np.dtype(
     ]
 )
 """A position, or part of one, that goes to auto-deleveraging."""
+
+
+class Forcing(NamedTuple):
+    """What the loop needs of a waterfall to look after its absorber."""
+
+    book: Book
+    fund: Fund
+    rows: Buffers
 
 
 @kernel
@@ -348,7 +361,10 @@ def give_up(s: Arrays, c: Cases, batch: Array, at_bankruptcy: bool) -> Array:
 
 @kernel
 def work_out(s: Arrays, d: Book, f: Fund, r: Buffers, ts: int) -> None:
-    """Sell the absorber's inventory into what depth is left, at any price."""
+    """Sell the absorber's inventory into what depth is left, at any price; once a step."""
+    if not f.rule[WORKS_OUT] or f.rule[WORKED_OUT_TS] == ts:
+        return
+    f.rule[WORKED_OUT_TS] = ts
     for market in range(len(f.markets)):
         if not is_held(s, f, market):
             continue
@@ -367,6 +383,18 @@ def work_out(s: Arrays, d: Book, f: Fund, r: Buffers, ts: int) -> None:
         note(s, f, market, -value)
         add_movement(r, market, -value - closed)
         write_movements(s, f, r, ts, of.WORK_OUT)
+
+
+@kernel
+def attend_absorber(s: Arrays, forcing: Forcing, ts: int) -> bool:
+    """Look after the absorber in a step in which no pool was judged; False if the host has to."""
+    d, f, r = forcing
+    if not f.rule[EXISTS]:
+        return True
+    if is_full(f) or r.counts[of.MOVEMENT_ROWS] + len(f.markets) > len(r.movements):
+        return False
+    work_out(s, d, f, r, ts)
+    return is_quiet(s, f, ts)
 
 
 @allocating_kernel
