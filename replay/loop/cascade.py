@@ -16,7 +16,7 @@ import numpy.typing as npt
 from replay.loop.absorbers import AbsorberBook
 from replay.loop.deleverage import Deleveraging
 from replay.loop.depth import Book, Depth, no_book
-from replay.loop.episodes import Episodes, begin_episodes, begin_step, shut_out
+from replay.loop.episodes import Episodes, begin_episodes, begin_step, end_step
 from replay.loop.fund import Fund, is_quiet, no_fund
 from replay.loop.ledger import move_cash
 from replay.loop.rows import Rows, Sink, append_rows
@@ -30,12 +30,11 @@ from replay.loop.stages import (
     take_over,
     work_out,
 )
-from replay.loop.state import ATTENDING, State
-from replay.loop.watch import wait_for_marks
+from replay.loop.state import State
 from replay.loop.waterfall import (
     ask,
-    flat_pools,
     forced_batch,
+    indebted,
     lowest_rungs,
     rungs_of,
     still_in_breach,
@@ -47,6 +46,7 @@ Array = npt.NDArray[Any]
 
 _NOBODY = no_fund()
 _NO_BOOK = no_book()
+_NOTHING = np.zeros(0, np.int64)
 
 
 class Cascade:
@@ -115,26 +115,25 @@ class Cascade:
         if self.absorber is not None:
             self.absorber.make_room()
         restored = begin_step(state.arrays, episodes.arrays)
+        is_judged = bool(len(breaches) or len(restored))
         losing: list[Array] = []
-        if len(breaches) or len(restored):
+        if len(restored):
             self._pay_bad_debt(ts, restored)
             self._end(restored, ts)
-            if len(breaches):
-                losing = self._ladder(ts, breaches, recorded)
+        if len(breaches):
+            losing = self._ladder(ts, breaches, recorded)
         losing += self._absorber_step(ts)
         if losing and self._deleveraging is not None:
             self._deleveraging.close(ts, self.fund, np.concatenate(losing))
-        if len(breaches) or len(restored):
+        closed = breaches
+        if is_judged and self._nets:
             # A pool that waits may be flat, too: its position was the hedge of another's.
-            closed = np.sort(episodes.open) if self._nets else breaches
+            closed = np.sort(episodes.open)
+        if len(closed):
             self._pay_bad_debt(ts, closed)
-            wait_for_marks(state.arrays, episodes.open)
-            self._end(flat_pools(state.arrays, closed), ts)
-        else:
-            shut_out(state.arrays, episodes.arrays, False)
+        flat = end_step(state.arrays, episodes.arrays, self.fund, is_judged, closed)
+        self._end(flat, ts)
         self.rows.flush(everything=False)
-        holds = self.absorber is not None and bool(self.absorber.holdings())
-        state.arrays.counters[ATTENDING] = bool(len(episodes.open)) or holds
 
     def finish(self) -> None:
         """Write the episodes that the end of the tape left open."""
@@ -152,7 +151,13 @@ class Cascade:
         state = self._state
         batch = forced_batch(state.arrays, breaches)
         self.episodes.reserve(len(batch))
-        begin_episodes(state.arrays, self.episodes.arrays, batch, ts, np.unique(recorded).astype(np.int64))
+        begin_episodes(
+            state.arrays,
+            self.episodes.arrays,
+            batch,
+            ts,
+            np.unique(recorded).astype(np.int64) if len(recorded) else _NOTHING,
+        )
         lowest = np.empty(len(breaches), np.int64)
         at_equal = self._plan.breach_at_equal
         seen = int(lowest_rungs(state.arrays, breaches, self._rungs, at_equal, lowest))
@@ -251,8 +256,7 @@ class Cascade:
         """
         state = self._state
         rows = []
-        flat = flat_pools(state.arrays, pools)
-        for pool in flat[state.arrays.pools["cash"][flat] < 0].tolist() if len(flat) else ():
+        for pool in indebted(state.arrays, pools).tolist():
             ledger = int(state.pools[pool]["ledger"])
             shared = self._shared(pool, ledger)
             left = -int(state.pools[pool]["cash"]) - sum(shared.values())

@@ -276,7 +276,7 @@ class Replay:
             if status == HEAP_FULL:
                 state.grow_heap(int(counters[FULL_HEAP]))
             elif status == ATTEND:
-                ruled |= self._attend(scratch, window)
+                ruled |= self._attend(scratch)
                 attended = True
         if self.cascade is not None:
             self.cascade.rows.flush()
@@ -305,15 +305,15 @@ class Replay:
         stage = self.cascade or self._executed
         return None if stage is None else stage.depth
 
-    def _attend(self, scratch: Scratch, window: Window) -> set[tuple[int, int]]:
-        """Run the waterfall of one step; return (pool, ts) of each pool in breach."""
+    def _attend(self, scratch: Scratch) -> set[tuple[int, int]]:
+        """Run the waterfall of one step; return (pool, ts) of pools in breach, if the tape forces any in it."""
         state = self.state
         counters = state.arrays.counters
         ts = int(counters[STEP_TS])
         pools = state.arrays.breaches[: counters[BREACHES]].astype(np.int64)
         counters[BREACHES] = 0
         shadows = scratch.shadows[: counters[SHADOWS]]
-        forced = shadows[shadows["ts"] == ts]
+        forced = shadows[np.searchsorted(shadows["ts"], ts) :]
         if self._executed is not None:
             self._executed.step(ts, forced)
             return set()
@@ -321,6 +321,8 @@ class Replay:
         self.cascade.step(ts, pools, forced["position"])
         if counters[FAULT]:
             raise self._fault(None, scratch)
+        if not len(forced):
+            return set()
         close_shadows(state.arrays, scratch)
         return {(int(pool), ts) for pool in pools}
 

@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.rows import LIQUIDATION_ROWS, Rows
-from replay.loop.state import Arrays, State
+from replay.loop.fund import Fund, is_held
+from replay.loop.rows import LIQUIDATION_ROWS, Buffers, Rows
+from replay.loop.state import ATTENDING, Arrays, State
+from replay.loop.watch import wait_for_marks
+from replay.loop.waterfall import is_open
 
 Array = npt.NDArray[Any]
 
@@ -175,11 +178,33 @@ def begin_step(s: Arrays, c: Cases) -> Array:
     return np.sort(restored[:count])
 
 
-@kernel
-def shut_out(s: Arrays, c: Cases, yes: bool) -> None:
-    """Mark all pools in liquidation as in breach, or not."""
-    for i in range(c.numbers[_OPEN]):
-        s.pools[c.open[i]].in_breach = yes
+@allocating_kernel
+def end_step(s: Arrays, c: Cases, f: Fund, judged: bool, closed: Array) -> Array:
+    """Let pools in liquidation wait for a mark; return which of some pools are flat: their episodes end.
+
+    Args:
+        s: The state.
+        c: The open episodes.
+        f: The absorber.
+        judged: Whether pools were judged in this step; if not, all that waited still do.
+        closed: int64, the pools that the step may have closed.
+    """
+    flat = np.empty(len(closed), np.int64)
+    count = 0
+    if judged:
+        wait_for_marks(s, c.open[: c.numbers[_OPEN]])
+        for pool in closed:
+            if not is_open(s, pool):
+                flat[count] = pool
+                count += 1
+    else:
+        for i in range(c.numbers[_OPEN]):
+            s.pools[c.open[i]].in_breach = 0
+    is_due = c.numbers[_OPEN] > count
+    for market in range(len(f.markets)):
+        is_due = is_due or is_held(s, f, market)
+    s.counters[ATTENDING] = is_due
+    return flat[:count]
 
 
 @kernel
@@ -246,7 +271,7 @@ def count_legs(s: Arrays, c: Cases, pools: Array) -> int:
 
 
 @allocating_kernel
-def end_episodes(s: Arrays, c: Cases, r: Any, pools: Array, ts: int, absorber_is_vault: bool) -> None:
+def end_episodes(s: Arrays, c: Cases, r: Buffers, pools: Array, ts: int, absorber_is_vault: bool) -> None:
     """End the episodes of pools and write a row per leg, by position; see :meth:`Episodes.end`."""
     legs = np.empty(count_legs(s, c, pools), np.int64)
     for number in pools:

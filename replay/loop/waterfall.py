@@ -99,12 +99,12 @@ def is_open(s: Arrays, pool: int) -> bool:
 
 
 @allocating_kernel
-def flat_pools(s: Arrays, pools: Array) -> Array:
-    """Return the pools without an open position, in their order."""
+def indebted(s: Arrays, pools: Array) -> Array:
+    """Return the pools without an open position whose cash is negative, in their order."""
     found = np.empty(len(pools), np.int64)
     count = 0
     for pool in pools:
-        if not is_open(s, pool):
+        if s.pools[pool].cash < 0 and not is_open(s, pool):
             found[count] = pool
             count += 1
     return found[:count]
