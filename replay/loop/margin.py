@@ -91,9 +91,9 @@ def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) ->
     """
     if m.own_margin != 0:
         return _own_maintenance(tiers, m, size, cost, notional)
-    tier = i64(m.end_tier) - 1
-    while tier > m.first_tier and tiers[tier].start > notional:
-        tier -= 1
+    tier = i64(m.first_tier)
+    while tier + 1 < m.end_tier and tiers[tier + 1].start <= notional:
+        tier += 1
     return muldiv(notional, tiers[tier].rate, RATE_ONE, CEIL) - tiers[tier].deduction
 
 
@@ -116,8 +116,12 @@ def term_of(tiers: Array, m: Any, size: int, cost: int, mark: int) -> int:
     if size == 0:
         return -cost
     notional = notional_at(m, size, mark)
-    if notional == OVERFLOW:
-        return WORST
+    return WORST if notional == OVERFLOW else term_at(tiers, m, size, cost, notional)
+
+
+@kernel
+def term_at(tiers: Array, m: Any, size: int, cost: int, notional: int) -> int:
+    """Return :func:`term_of` where the position is worth ``notional``."""
     value = signed_value(size, notional, m.inverse != 0)
     return value - cost - maintenance_of(tiers, m, size, cost, notional)
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.exact import OVERFLOW
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.margin import WORST, is_valued, notional_at, slack, term, term_of
+from replay.loop.margin import WORST, is_valued, notional_at, slack, term, term_at, term_of
 from replay.loop.state import (
     ANCHORING,
     BREACHES,
@@ -85,15 +86,21 @@ def floor_on(tiers: Array, m: Any, size: int, cost: int, low: int, high: int) ->
 
     ``f`` is monotone between the edges of tiers, so the ends and both sides of each edge inside suffice.
     """
-    least = min(term_of(tiers, m, size, cost, low), term_of(tiers, m, size, cost, high))
-    first, last = i64(m.first_tier), i64(m.end_tier)
-    if size == 0 or last - first <= 1 or m.margin_basis != BY_NOTIONAL or least == WORST:
-        return least
+    if size == 0:
+        return -cost
     at_low, at_high = notional_at(m, size, low), notional_at(m, size, high)
+    if at_low == OVERFLOW or at_high == OVERFLOW:
+        return WORST
+    least = min(term_at(tiers, m, size, cost, at_low), term_at(tiers, m, size, cost, at_high))
+    first, last = i64(m.first_tier), i64(m.end_tier)
+    if last - first <= 1 or m.margin_basis != BY_NOTIONAL:
+        return least
     smaller, larger = min(at_low, at_high), max(at_low, at_high)
     for tier in range(first + 1, last):
         edge = tiers[tier].start
-        if smaller < edge <= larger:
+        if edge > larger:
+            break
+        if edge > smaller:
             mark = _first_mark_reaching(m, size, edge, low, high)
             least = min(least, term_of(tiers, m, size, cost, mark - 1))
             least = min(least, term_of(tiers, m, size, cost, mark))
@@ -226,23 +233,27 @@ def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
     if size > 0:
         step = min(step, straight)
         low = mark - step
-    while step > 0 and floor_on(s.tiers, m, size, cost, low, mark) < target:
+    below = floor_on(s.tiers, m, size, cost, low, mark)
+    while step > 0 and below < target:
         step //= 2
         low = mark - step
+        below = floor_on(s.tiers, m, size, cost, low, mark)
     high, step = min(4 * mark, _HIGHEST_MARK), min(3 * mark, _HIGHEST_MARK - mark)
     if size < 0:
         step = min(step, straight)
         high = mark + step
-    while step > 0 and floor_on(s.tiers, m, size, cost, mark, high) < target:
+    above = floor_on(s.tiers, m, size, cost, mark, high)
+    while step > 0 and above < target:
         step //= 2
         high = mark + step
+        above = floor_on(s.tiers, m, size, cost, mark, high)
     if p.lo != low:
         _push(s, 2 * p.market, -low, slot)
     if p.hi != high:
         _push(s, 2 * p.market + 1, high, slot)
     p.lo = low
     p.hi = high
-    p.floor = floor_on(s.tiers, m, size, cost, low, high)
+    p.floor = min(below, above)
 
 
 @kernel
@@ -296,6 +307,29 @@ def soil_holders(s: Arrays, market: int) -> None:
     for slot in range(s.counters[POSITIONS]):
         if s.positions[slot].market == market and s.positions[slot].size != 0:
             soil(s, s.positions[slot].pool)
+
+
+@kernel
+def _mend(s: Arrays, pool: int) -> bool:
+    """Give the open positions of a pool that have no band one from its reserve; False if it is too small.
+
+    The other positions keep their bands: a pool with hundreds of positions is not looked at as a whole because
+    it opened one more. The reserve that is left proves that the pool is not in breach.
+    """
+    p = s.pools[pool]
+    slot = p.first
+    while slot >= 0:
+        position = s.positions[slot]
+        if position.size != 0 and position.hi == 0:
+            m = s.markets[position.market]
+            now = term(s.tiers, m, position, m.mark)
+            left = p.reserve + now
+            if now == WORST or left // 2 < s.counters[LEAST_SLACK] or left < 0:
+                return False
+            _band(s, slot, m.mark, now - left // 4)
+            p.reserve += position.floor
+        slot = position.next
+    return p.reserve >= s.counters[LEAST_SLACK]
 
 
 @kernel
@@ -355,15 +389,16 @@ def judge(s: Arrays) -> bool:
             done += 1
             continue
         is_flat = _is_flat(s, pool)
-        margin = i64(0) if is_flat else slack(s, pool)
-        s.pools[pool].in_breach = not is_flat and margin < s.counters[LEAST_SLACK]
+        if not is_flat and not _heaps_have_room(s, pool):
+            room = False
+            break
+        is_sound = is_flat or _mend(s, pool)
+        margin = i64(0) if is_sound else slack(s, pool)
+        s.pools[pool].in_breach = not is_sound and margin < s.counters[LEAST_SLACK]
         if s.pools[pool].in_breach:
             s.breaches[s.counters[BREACHES]] = pool
             s.counters[BREACHES] += 1
-        elif not is_flat:
-            if not _heaps_have_room(s, pool):
-                room = False
-                break
+        elif not is_sound:
             _rearm(s, pool, margin)
         if s.pools[pool].waiting and not s.pools[pool].in_breach:
             s.pools[pool].waiting = 0
