@@ -216,6 +216,14 @@ class Lines:
         """The decompressed bytes, for a reader of its own."""
         return self._stream
 
+    def read(self, size: int) -> bytes:
+        """Read up to ``size`` decompressed bytes; none at the end.
+
+        Raises:
+            SourceError: The compressed data is damaged.
+        """
+        return self._checked(self._stream.read, size)
+
     def is_at_end(self) -> bool:
         """Tell whether nothing is left to read.
 
@@ -278,6 +286,25 @@ def first_line(path: Path) -> bytes:
     raise SourceError("holds only blank lines", file=path)
 
 
+def first_bytes(path: Path, size: int) -> bytes:
+    """Return up to ``size`` decompressed bytes from the beginning of a file.
+
+    Raises:
+        SourceError: As :class:`Lines`.
+    """
+    with Lines(path) as lines:
+        return lines.read(size)
+
+
+def is_parquet(path: Path) -> bool:
+    """Tell whether a file begins as Parquet does; one that cannot be opened does not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
 class Progress:
     """Turns bytes read of several files into shares of an import.
 
@@ -299,6 +326,11 @@ class Progress:
         """Note that a file was read to its end."""
         self._done += lines.bytes_read
         self._tell(self._done, f"read {lines.name}")
+
+    def read_whole(self, path: Path) -> None:
+        """Note that a file was read to its end by a reader of its own."""
+        self._done += path.stat().st_size
+        self._tell(self._done, f"read {path.name}")
 
     def _tell(self, done: int, text: str) -> None:
         if self._on_progress is not None:

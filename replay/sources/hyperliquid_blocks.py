@@ -5,7 +5,7 @@ Format from tape-formats.md sections 1.2 and 1.5; fills and other events come in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,34 +16,68 @@ from replay.sources._numbers import parse_moment
 from replay.sources._read import Lines
 from replay.units import BOUND
 
+NS_PER_MS = 10**6
+EARLIEST_MS, LATEST_MS = 1_420_070_400_000, 2_082_758_400_000
+"""2015 to 2035, in milliseconds."""
+
 _FIELDS = ("block_number", "block_time", "events")
 _KNOWN = frozenset((*_FIELDS, "local_time"))
 
 
-def in_order(inputs: Sequence[Path]) -> list[Path]:
-    """Sort files by the number of the first block that can be read in them."""
-    return sorted(inputs, key=_first_block)
+def parse_json(line: bytes) -> Any:
+    """Read a line as JSON.
+
+    Raises:
+        ValueError: It is none; the text says where.
+    """
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as failure:
+        raise ValueError(f"is not JSON: {failure.msg} at column {failure.colno}") from failure
 
 
-def _first_block(file: Path) -> int:
+def in_order(inputs: Sequence[Path], parse: Callable[[bytes], Block] | None = None) -> list[Path]:
+    """Sort files by the first block that can be read in them.
+
+    Args:
+        inputs: The files.
+        parse: Reads a line; by default one of a block with its events.
+    """
+    read = parse or Block.parse
+    return sorted(inputs, key=lambda file: _first_block(file, read))
+
+
+def _first_block(file: Path, parse: Callable[[bytes], Block]) -> int:
     with Lines(file) as lines:
         for _number, line in lines:
             try:
-                return Block.parse(line).number
+                return parse(line).place
             except ValueError:
                 continue
+    what = "a block" if parse == Block.parse else "a fill"
     raise SourceError(
-        "no line of it is a block", file=file, mend=f"a block is a JSON object with {', '.join(_FIELDS)}"
+        f"no line of it is {what}",
+        file=file,
+        mend=f"a block is a JSON object with {', '.join(_FIELDS)}",
     )
 
 
 class Block(NamedTuple):
-    """A block: number, time in ns, its events as JSON gave them, and fields that are not known."""
+    """A block: number, time in ns, its events as JSON gave them, and fields that are not known.
+
+    The older forms have no number (-1); the events of a trade are made of its line, which is then kept.
+    """
 
     number: int
     ts: int
     events: list[Any]
     unknown: list[str]
+    line: bytes | None = None
+
+    @property
+    def place(self) -> int:
+        """What puts blocks of one form in order: the number, or the time where there is none."""
+        return self.ts if self.number < 0 else self.number
 
     @classmethod
     def parse(cls, line: bytes) -> Block:
@@ -52,10 +86,7 @@ class Block(NamedTuple):
         Raises:
             ValueError: The line is not a block; the text says why.
         """
-        try:
-            block = orjson.loads(line)
-        except orjson.JSONDecodeError as failure:
-            raise ValueError(f"is not JSON: {failure.msg} at column {failure.colno}") from failure
+        block = parse_json(line)
         if type(block) is not dict:
             raise ValueError("is not a JSON object")
         for key in _FIELDS:

@@ -17,13 +17,12 @@ from replay.errors import SourceError
 from replay.sources._numbers import parse_number
 from replay.sources._read import Lines, Progress
 from replay.sources._rejects import Rejects
+from replay.sources.hyperliquid_blocks import EARLIEST_MS, LATEST_MS, NS_PER_MS
 from replay.tape.schema import Payoff, Side
 from replay.tape.write import TapeWriter
 from replay.units import NS_PER_SECOND
 
 _BATCH = 65_536
-_NS_PER_MS = 10**6
-_EARLIEST, _LATEST = 1_420_070_400_000, 2_082_758_400_000  # 2015 to 2035, in ms
 
 Level = tuple[int, int, int, int, int]
 """Side, mantissa and digits of price, mantissa and digits of quantity."""
@@ -43,9 +42,11 @@ class Books:
     Args:
         writer: The tape.
         rejects: Where snapshots go that cannot be understood.
+        after: Moment in ns up to which books are left out.
     """
 
-    def __init__(self, writer: TapeWriter, rejects: Rejects) -> None:
+    def __init__(self, writer: TapeWriter, rejects: Rejects, after: int = -1) -> None:
+        self._after = after
         self._writer = writer
         self._rejects = rejects
         self._rows: list[tuple[int, int, int, int, int, int, int]] = []
@@ -103,6 +104,8 @@ class Books:
             yield held
 
     def _add(self, snapshot: Snapshot) -> None:
+        if snapshot.ts <= self._after:
+            return
         if ":" in snapshot.coin:
             return  # a builder dex settles in a token that this file does not tell
         self.kept += 1
@@ -125,7 +128,7 @@ def _snapshot(line: bytes) -> Snapshot:
     """
     data = orjson.loads(line)["raw"]["data"]
     coin, moment = data["coin"], data["time"]
-    if type(coin) is not str or type(moment) is not int or not _EARLIEST <= moment < _LATEST:
+    if type(coin) is not str or type(moment) is not int or not EARLIEST_MS <= moment < LATEST_MS:
         raise ValueError("its coin or its time is none")
     bids, asks = data["levels"]
     levels = []
@@ -135,7 +138,7 @@ def _snapshot(line: bytes) -> Snapshot:
             if price[0] <= 0 or qty[0] <= 0:
                 raise ValueError(f"a level of {entry['sz']} at {entry['px']} is none")
             levels.append((int(side), *price, *qty))
-    return Snapshot(moment * _NS_PER_MS, coin, levels)
+    return Snapshot(moment * NS_PER_MS, coin, levels)
 
 
 def _first(file: Path) -> Snapshot:

@@ -32,10 +32,12 @@ class Contexts:
 
     Args:
         writer: The tape; it gets a market for each coin.
+        after: Moment in ns up to which rows are left out.
     """
 
-    def __init__(self, writer: TapeWriter) -> None:
+    def __init__(self, writer: TapeWriter, after: int = -1) -> None:
         self._writer = writer
+        self._after = after
         self._rows: list[tuple[int, int, int, int, int]] = []
         self._columns: dict[str, npt.NDArray[np.int64]] = {name: np.zeros(0, np.int64) for name in _NAMES}
         self._next = 0
@@ -79,6 +81,8 @@ class Contexts:
             if mantissa <= 0:
                 raise ValueError(f"the price {cells[place]} is not above zero")
             prices.append((int(kind), mantissa, digits))
+        if ts <= self._after:
+            return
         if ":" in cells[_COIN]:
             return  # a builder dex settles in a token that this file does not tell
         market = self._writer.market(cells[_COIN], settle="USDC", payoff=Payoff.LINEAR)

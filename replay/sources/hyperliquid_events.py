@@ -159,10 +159,12 @@ class Events:
     Args:
         writer: The tape.
         rejects: Where events go that cannot be understood.
+        after: Block up to which events are left out.
     """
 
-    def __init__(self, writer: TapeWriter, rejects: Rejects) -> None:
+    def __init__(self, writer: TapeWriter, rejects: Rejects, after: int = -1) -> None:
         self._writer = writer
+        self._after = after
         self._rejects = rejects
         self._effects: list[tuple[int, Effect]] = []
         self.rows = 0
@@ -196,6 +198,9 @@ class Events:
         except ValueError as failure:
             self.rows += 1
             self._rejects.add(f"is no block of events: {failure}", file=file, line=number, text=text)
+            return
+        if block.number <= self._after:
+            self.rows += len(block.events)
             return
         for item, event in enumerate(block.events):
             self.rows += 1

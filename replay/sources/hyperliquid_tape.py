@@ -74,7 +74,7 @@ class FillsTape:
             "fills",
             {
                 "ts": ts,
-                "block": block,
+                "block": pa.array(block, mask=block < 0),
                 "market": market,
                 "account": account,
                 "qty": np.where(spot, size.mantissa, rows.size.mantissa) * rows.sign,

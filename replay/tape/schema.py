@@ -44,7 +44,7 @@ class PriceKind(IntEnum):
     INDEX = 1
     ORACLE = 2
     LAST = 3
-    EVENT = 4  # the mark the venue printed with a forced fill
+    EVENT = 4  # the mark the venue printed with a forced fill, or implied by its opening snapshot
     IMPLIED = 5  # recorded notional of a liquidation divided by the size it closed
 
 

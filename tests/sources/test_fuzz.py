@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import random
 from collections import Counter
@@ -19,6 +20,9 @@ from replay.sources import import_source
 from tests.sources.node_fills import ANN, BEN, block, match
 from tests.sources.test_column_maps import FILES as MAPPED
 from tests.sources.test_hyperliquid_beside import COLUMNS, book, context, event, update
+from tests.sources.test_hyperliquid_older import pairs, trade
+from tests.sources.test_hyperliquid_snapshot import NAME as SNAPSHOT
+from tests.sources.test_hyperliquid_snapshot import OPEN, VALUES
 from tests.sources.test_tardis_fuzz import damaged
 
 TRIES = int(os.environ.get("REPLAY_FUZZ", "25"))
@@ -153,6 +157,34 @@ KINDS: dict[str, tuple[str, str, str, list[tuple[str, str]], list[str]]] = {
             book(n * 700, "BTC", [(f"{99 + n}.5", "1")], [(f"{101 + n}", "2.5")]) + "\n" for n in range(20)
         ),
         [("10.jsonl", FILLS)],
+        [],
+    ),
+    "hyperliquid node_fills": (
+        "hyperliquid",
+        "10.jsonl",
+        "".join(f"{line}\n" for n in range(1, 15) for line in pairs(n, match(tid=n))),
+        [],
+        [],
+    ),
+    "hyperliquid node_trades": (
+        "hyperliquid",
+        "10.jsonl",
+        "".join(f"{trade(f'17:00:{n:02}.5')}\n" for n in range(1, 15)),
+        [],
+        [],
+    ),
+    "hyperliquid positions": (
+        "hyperliquid",
+        f"perp_positions_by_market_{SNAPSHOT}.json",
+        json.dumps(OPEN, indent=1),
+        [("10.jsonl", FILLS)],
+        [],
+    ),
+    "hyperliquid account values": (
+        "hyperliquid",
+        f"account_value_snapshot_{SNAPSHOT}.json",
+        json.dumps(VALUES, indent=1),
+        [("10.jsonl", FILLS), (f"perp_positions_by_market_{SNAPSHOT}.json", json.dumps(OPEN))],
         [],
     ),
     "scenario": ("scenario", "scenario.toml", SCENARIO.read_text(encoding="utf-8"), [], []),

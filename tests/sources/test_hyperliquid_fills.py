@@ -441,12 +441,12 @@ def test_a_file_without_fills_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (json.dumps([ANN, fill()]), "which is not read yet"),
         (
             block(1, [{"time": "x", "hash": "0x", "inner": {}}]),
             "holds `misc_events_by_block`, and no file holds fills",
         ),
-        ('{"coin": "BTC", "side_info": []}', "holds `node_trades`, which is not read yet"),
+        ("[1, 2]", "no line of it is a fill"),
+        ('{"coin": "BTC", "side_info": []}', "no line of it is a fill"),
         ('{"coin": "BTC"}', "no line of it is a block"),
         ("hello", "is of no form of Hyperliquid files that is read"),
     ],
