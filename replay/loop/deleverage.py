@@ -107,10 +107,10 @@ def _rule_price(s: Arrays, market: int, price: int) -> int:
     """Return the price of the rules in the scale of marks; the mark before a market's first oracle."""
     m = s.markets[market]
     if price == _PREVIOUS_MARK:
-        return m.previous_mark
+        return i64(m.previous_mark)
     if price in (_ORACLE, _CLAMPED_ORACLE) and m.oracle:
-        return m.oracle
-    return m.mark
+        return i64(m.oracle)
+    return i64(m.mark)
 
 
 @kernel

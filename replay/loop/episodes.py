@@ -210,7 +210,7 @@ def end_step(s: Arrays, c: Cases, f: Fund, judged: bool, closed: Array) -> Array
 @kernel
 def _is_recorded(recorded: Array, position: int) -> bool:
     place = np.searchsorted(recorded, position)
-    return place < len(recorded) and recorded[place] == position
+    return bool(place < len(recorded) and recorded[place] == position)
 
 
 @kernel

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, muldiv, signed_value
-from replay.kernels import kernel
+from replay.kernels import i64, kernel
 from replay.loop.margin import fault, notional_at, valuation, valued_pool
 from replay.loop.state import CELL_OVERFLOW, Arrays
 from replay.units import BOUND, RATE_ONE
@@ -93,7 +93,7 @@ def peak(f: Fund, key: int, at: int, value: int) -> int:
         count -= 1
     f.ends[key, 0] = first & last
     f.ends[key, 1] = count
-    return f.peaks[key, first & last, 1]
+    return i64(f.peaks[key, first & last, 1])
 
 
 @kernel
@@ -102,7 +102,7 @@ def is_full(f: Fund) -> bool:
     longest = 0
     for key in range(len(f.ends)):
         longest = max(longest, f.ends[key, 1])
-    return longest + 1 >= f.peaks.shape[1]
+    return bool(longest + 1 >= f.peaks.shape[1])
 
 
 @kernel
@@ -117,7 +117,7 @@ def balance(s: Arrays, f: Fund, ledger: int) -> int:
     """Return its equity in a ledger at the marks, in atoms."""
     pool = f.pools[ledger]
     if valued_pool(s, pool):
-        return s.valuations[pool][0]
+        return i64(s.valuations[pool][0])
     return valuation(s, pool)[0]
 
 
@@ -148,7 +148,7 @@ def value_held(s: Arrays, f: Fund, market: int, mark: int) -> int:
 @kernel
 def profit(s: Arrays, f: Fund, market: int) -> int:
     """Return what a market has brought it so far, inventory at mark, in atoms."""
-    return f.markets[market].flow + value_held(s, f, market, s.markets[market].mark)
+    return i64(f.markets[market].flow) + value_held(s, f, market, s.markets[market].mark)
 
 
 @kernel

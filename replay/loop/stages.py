@@ -197,7 +197,7 @@ def _surplus(row: Any) -> int:
     """Return what a fill is better for the pool than its bankruptcy price, in atoms, never negative."""
     if row.filled == 0:
         return 0
-    return max(0, -part_of_value(row.bankruptcy_value, row.filled, abs(row.size)) - row.value)
+    return i64(max(0, -part_of_value(row.bankruptcy_value, row.filled, abs(row.size)) - row.value))
 
 
 @kernel
@@ -261,7 +261,7 @@ def _takeover_value(s: Arrays, row: Any, rung: Any, worth: int) -> int:
     maintenance. A pool that owes has its positions taken over at the bankruptcy price: the absorber pays.
     """
     if not rung.at_mark or row.equity < 0:
-        return row.bankruptcy_value
+        return i64(row.bankruptcy_value)
     penalty = min(row.equity, muldiv(row.maintenance, rung.penalty_rate, RATE_ONE, CEIL))
     share = worth - row.bankruptcy_value
     return worth - (muldiv(share, penalty, row.equity, FLOOR) if row.equity else 0)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, divided_product, muldiv, multiply, product, signed_value
-from replay.kernels import allocating_kernel, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.depth import NO_LIMIT
 from replay.loop.margin import bankruptcy_values, notional_at, valuation
 from replay.loop.state import Arrays, State
@@ -95,7 +95,7 @@ def is_open(s: Arrays, pool: int) -> bool:
     slot = s.pools[pool].first
     while slot >= 0 and s.positions[slot].size == 0:
         slot = s.positions[slot].next
-    return slot >= 0
+    return bool(slot >= 0)
 
 
 @allocating_kernel
@@ -154,7 +154,7 @@ def _is_below_share(equity: int, maintenance: int, num: int, den: int, counts_eq
     if equity < 0:
         is_equal = is_equal and high == 0 and low == 0
         is_less = not is_equal
-    return is_less or (is_equal and counts_equal)
+    return bool(is_less or (is_equal and counts_equal))
 
 
 @kernel
@@ -241,7 +241,7 @@ def _is_sliced(pool: Any, m: Any, row: Any, rung: Any, ts: int) -> bool:
     """Tell whether only a slice of a position is sent: it is large, and none of the pool was sent of late."""
     if rung.slice_above == 0 or pool.cooldown_until > ts:
         return False
-    return notional_at(m, row.size, row.mark) > rung.slice_above
+    return bool(notional_at(m, row.size, row.mark) > rung.slice_above)
 
 
 @kernel
@@ -274,7 +274,7 @@ def _step_down(s: Arrays, m: Any, size: int, mark: int) -> int:
     edge = s.tiers[tier].start
     keep = edge - 1 if by_size else _worth_at_most(m, edge, mark)
     cut = abs(size) - keep
-    return min(abs(size), -(-cut // m.lot) * m.lot)
+    return i64(min(abs(size), -(-cut // m.lot) * m.lot))
 
 
 @kernel
