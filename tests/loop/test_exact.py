@@ -22,6 +22,7 @@ from replay.exact import (
     OVERFLOW,
     contract_value,
     conversion,
+    divided_product,
     muldiv,
     muldiv_ceil,
     muldiv_floor,
@@ -192,3 +193,20 @@ def test_a_contract_that_cannot_be_valued_is_refused(
 ) -> None:
     with pytest.raises(TapeError, match="market M"):
         conversion(payoff, multiplier, price_scale, qty_scale, market="M")
+
+
+_sixty_three = st.integers(0, 2**63 - 1)
+_divisor = st.integers(1, 2**62 - 1)
+
+
+@given(_sixty_three, _sixty_three, st.tuples(_divisor, _divisor, _divisor), st.sampled_from([FLOOR, CEIL]))
+@example(2**63 - 1, 2**63 - 1, (1, 1, 1), FLOOR)
+@example(2**62 - 1, 1, (1, 1, 1), FLOOR)
+@example(2**62 - 1, 2, (2, 1, 1), CEIL)
+@example(2**63 - 1, 1, (2, 1, 1), CEIL)  # rounds up to 2**62, which is out of range
+@example(7, 3, (2, 2, 2), CEIL)
+def test_a_product_over_three_divisors_is_rounded_once(
+    a: int, b: int, divisors: tuple[int, int, int], rounding: int
+) -> None:
+    exact = PLAIN[rounding](Fraction(a * b, divisors[0] * divisors[1] * divisors[2]))
+    assert divided_product(a, b, divisors, rounding) == (OVERFLOW if exact >= BOUND else exact)

@@ -258,3 +258,19 @@ def test_the_rolling_maximum_is_that_of_the_samples_in_the_window(
         now += wait
         seen.append((now, value))
         assert rolling.add(now, value) == max(v for ts, v in seen if ts >= now - window)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(-50, 50)), min_size=1, max_size=300),
+    st.integers(0, 200),
+)
+def test_the_fund_keeps_its_peaks_in_rings_that_grow(steps: list[tuple[int, int]], window: int) -> None:
+    """A falling balance keeps all samples of the window: more than a ring has room for at first."""
+    state, absorber = fund(0, window_ns=window)
+    pool, now, cash = absorber.pool(0), 0, 0
+    seen = [(0, 0)]
+    for wait, change in [*steps, *((1, -1) for _ in range(100))]:
+        now, cash = now + wait, cash + change
+        add_cash(state.arrays, pool, change)
+        seen.append((now, cash))
+        assert absorber.balance_peak(0, now) == max(value for ts, value in seen if ts >= now - window)
