@@ -73,11 +73,11 @@ def state(run: Run, tape: Tape, at: int, **options: Any) -> pa.Table:
     return implementation(run, tape, at, **options)
 
 
-def explain(run: Run, account: str, market: str | None = None) -> Explanation:
+def explain(run: Run, account: str, market: str | None = None, *, at: int | None = None) -> Explanation:
     """Tell why an account was hit or spared; see :func:`replay.analysis.explain.explain`."""
     from replay.analysis.explain import explain as implementation
 
-    return implementation(run, account, market)
+    return implementation(run, account, market, at=at)
 
 
 def open_run(path: str | Path) -> Run:

@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from replay.analysis.moments import Arithmetic, arithmetic
 from replay.errors import RunError, suggest
 from replay.run.sql import connect
 from replay.run.store import Run
@@ -40,6 +41,9 @@ class Explanation:
         answer: The answer in one or two sentences.
         steps: What happened, by time.
         standing: What it is left with at the end, or where it came closest if it was spared.
+        arithmetic: Its margin at each breach, at the last sample before it was deleveraged, or where it came
+            closest; or at the one moment that was asked for.
+        differences: Why an exchange's own display may show other figures.
     """
 
     account: str
@@ -47,18 +51,22 @@ class Explanation:
     answer: tuple[str, ...]
     steps: tuple[Step, ...]
     standing: tuple[str, ...]
+    arithmetic: tuple[Arithmetic, ...]
+    differences: tuple[str, ...]
 
 
-def explain(run: Run, account: str, market: str | None = None) -> Explanation:
+def explain(run: Run, account: str, market: str | None = None, *, at: int | None = None) -> Explanation:
     """Tell what the waterfall did to an account and why.
 
     Args:
         run: The run.
         account: Name of the account.
         market: Only what happened in this market.
+        at: Work the margin out at the last moment that the run keeps at or before this one, in ns, instead of
+            those of the story.
 
     Raises:
-        RunError: The run has no such account or market.
+        RunError: The run has no such account or market, or keeps no moment of it so early.
     """
     connection = connect(run)
     try:
@@ -76,9 +84,9 @@ def explain(run: Run, account: str, market: str | None = None) -> Explanation:
             (False, True): "deleveraged",
             (False, False): "spared",
         }[liquidated, deleveraged]
-        return Explanation(
-            account, verdict, _answer(asked, verdict), tuple(steps), (*_closest(asked), *_left(asked))
-        )
+        sheets, why = arithmetic(connection, run, account, market, at)
+        standing = (*_closest(asked), *_left(asked))
+        return Explanation(account, verdict, _answer(asked, verdict), tuple(steps), standing, sheets, why)
     finally:
         connection.close()
 

@@ -9,7 +9,7 @@ the k-way merge on ``(ts, rank, seq)`` without moving a row.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -49,6 +49,23 @@ class Market:
     qty_scale: int
     tick: int
     lot: int
+
+
+def market_of(row: Mapping[str, Any]) -> Market:
+    """Return a market from its row of ``markets``, as a tape and a run keep it."""
+    return Market(
+        row["market"],
+        row["name"],
+        row["dex"],
+        Payoff(row["payoff"]),
+        row["ledger"],
+        Fraction(row["multiplier_num"], row["multiplier_den"]),
+        row["price_scale"],
+        row["mark_scale"],
+        row["qty_scale"],
+        row["tick"],
+        row["lot"],
+    )
 
 
 class Transfers(NamedTuple):
@@ -340,22 +357,7 @@ class Tape:
         self.venue: str = manifest["venue"]
         self.first_ts: int | None = manifest["from"]
         self.last_ts: int | None = manifest["until"]
-        self.markets = [
-            Market(
-                row["market"],
-                row["name"],
-                row["dex"],
-                Payoff(row["payoff"]),
-                row["ledger"],
-                Fraction(row["multiplier_num"], row["multiplier_den"]),
-                row["price_scale"],
-                row["mark_scale"],
-                row["qty_scale"],
-                row["tick"],
-                row["lot"],
-            )
-            for row in self._small("markets").to_pylist()
-        ]
+        self.markets = [market_of(row) for row in self._small("markets").to_pylist()]
         self.account_names: list[str] = self._small("account_names").column("name").to_pylist()
         ledgers = self._small("ledgers")
         self.ledgers: list[tuple[str, str]] = list(
