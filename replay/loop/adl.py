@@ -14,20 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import HALF_EVEN, OVERFLOW, muldiv, signed_value
-from replay.kernels import allocating_kernel, i64, kernel
+from replay.kernels import allocating_kernel, kernel
+from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, SETTLED, list_candidates, settle
 from replay.loop.ledger import add_cash, book
-from replay.loop.margin import maintenance_of, notional_at, valued_pool
 from replay.loop.policies.scores import score
 from replay.loop.policies.winners import Winners as Candidates
-from replay.loop.state import Arrays, State
+from replay.loop.state import SNAPSHOTS, Arrays, State
 from replay.rules.plan import Adl
-from replay.tape.schema import Grade
 from replay.units import ATOM, BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-
-_UNKNOWN = int(Grade.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,11 @@ class Winners:
         return replace(self.of_account(), maintenance=self.maintenance)
 
 
+def winners_of(rows: Array) -> Winners:
+    """Return CANDIDATE records as winners."""
+    return Winners(*(np.ascontiguousarray(rows[name]) for name in Winners.__slots__))
+
+
 SCOPES: Mapping[str, Callable[[Winners], Candidates]] = {
     "account": Winners.of_account,
     "position": Winners.of_position,
@@ -132,58 +134,6 @@ class Ranking:
         return self.winners.size
 
 
-@kernel
-def _candidates(
-    s: Arrays,
-    slots: Array,
-    with_losers: bool,
-    kept: Array,
-    cost: Array,
-    value: Array,
-    equity: Array,
-    notional: Array,
-    share: Array,
-    maintenance: Array,
-    pool_maintenances: Array,
-    wallet: Array,
-    known: Array,
-) -> int:
-    """Keep the positions that may be deleveraged and value them; return how many."""
-    count = 0
-    for slot in slots:
-        p = s.positions[slot]
-        pool, m = s.pools[p.pool], s.markets[p.market]
-        if m.has_mark == 0:
-            continue
-        size_notional = notional_at(m, p.size, m.mark)
-        at_mark = signed_value(p.size, size_notional, m.inverse != 0)
-        if (at_mark - p.cost <= 0 and not with_losers) or p.cost == 0 or size_notional == 0:
-            continue
-        if pool.special or pool.in_breach or not valued_pool(s, i64(p.pool)):
-            continue
-        row = s.valuations[p.pool]
-        pool_equity, pool_maintenance, pool_notional = row[0], row[1], row[2]
-        is_known = pool.grade != _UNKNOWN
-        if is_known and pool_equity <= 0:
-            continue
-        own = 0
-        own_maintenance = maintenance_of(s.tiers, m, p.size, p.cost, size_notional)
-        if is_known and pool_maintenance > 0:
-            own = muldiv(pool_equity, own_maintenance, pool_maintenance, HALF_EVEN)
-        kept[count] = slot
-        cost[count] = p.cost
-        value[count] = at_mark
-        equity[count] = pool_equity if is_known else size_notional
-        notional[count] = pool_notional if is_known else size_notional
-        share[count] = max(own, 1) if is_known else size_notional
-        maintenance[count] = own_maintenance
-        pool_maintenances[count] = pool_maintenance if is_known else own_maintenance
-        wallet[count] = pool.cash if is_known else size_notional
-        known[count] = is_known
-        count += 1
-    return count
-
-
 def rank_winners(
     state: State, market: int, rule: Adl, *, losers_are_long: bool, need: int | None = None
 ) -> Ranking:
@@ -200,70 +150,72 @@ def rank_winners(
         losers_are_long: Side of the losers; winners are on the other.
         need: Quantity that a queue is to close, so that those behind need no order; None ranks all.
     """
-    positions = state.positions
-    slots = state.slots_of(market)
-    sizes = positions["size"][slots]
-    slots = slots[sizes < 0 if losers_are_long else sizes > 0]
-    rows = len(slots)
-    kept, cost, value, equity, notional, share = (np.zeros(rows, np.int64) for _ in range(6))
-    maintenance, pool_maintenance, wallet = (np.zeros(rows, np.int64) for _ in range(3))
-    known = np.zeros(rows, np.uint8)
-    count = _candidates(
-        state.arrays,
-        slots,
-        rule.loss_rule != "exclude",
-        kept,
-        cost,
-        value,
-        equity,
-        notional,
-        share,
-        maintenance,
-        pool_maintenance,
-        wallet,
-        known,
-    )
-    position = kept[:count]
-    winners = Winners(
-        position,
-        positions["pool"][position].astype(np.int64),
-        np.abs(positions["size"][position]),
-        cost[:count],
-        value[:count],
-        equity[:count],
-        notional[:count],
-        share[:count],
-        maintenance[:count],
-        pool_maintenance[:count],
-        wallet[:count],
-        known[:count],
-    )
-    scores = scores_of(rule, winners)
-    first = _first_of(winners, scores, need)
-    chosen = winners if first is None else winners.rows(first)
-    score_of = scores if first is None else scores[first]
-    order = np.lexsort((chosen.position, chosen.pool, -score_of, 1 - chosen.known.astype(np.int8)))
-    total = int(winners.size.sum())
+    rows = _listed(state, market, losers_are_long=losers_are_long, with_losers=rule.loss_rule != "exclude")
+    if need is None or not rows["known"].all():
+        settle(state.arrays, rows, np.flatnonzero(rows["standing"] != SETTLED))
+        rows = rows[rows["standing"] != OUT]
+        first, scores = np.arange(len(rows)), scores_of(rule, winners_of(rows))
+    else:
+        settle(state.arrays, rows, np.flatnonzero(rows["standing"] == OPEN))
+        rows = rows[rows["standing"] != OUT]
+        first, scores = _first_of(state, rows, rule, need)
+    chosen = winners_of(rows[first])
+    order = np.lexsort((chosen.position, chosen.pool, -scores, 1 - chosen.known.astype(np.int8)))
+    total = int(rows["size"].sum())
     ranked = chosen.rows(order)
-    return Ranking(ranked, score_of[order], indicator(ranked.size, rule.lights, total), count)
+    return Ranking(ranked, scores[order], indicator(ranked.size, rule.lights, total), len(rows))
+
+
+def _listed(state: State, market: int, *, losers_are_long: bool, with_losers: bool) -> Array:
+    """Return the candidates of a market and side as CANDIDATE records, bounded where they can be."""
+    slots = state.slots_of(market)
+    rows = np.empty(len(slots), CANDIDATE)
+    if not state.arrays.markets[market]["has_mark"]:
+        return rows[:0]
+    moves = np.zeros(SNAPSHOTS)
+    count = list_candidates(state.arrays, slots, losers_are_long, with_losers, moves, rows)
+    return rows[:count]
 
 
 _FEW = 64
 
 
-def _first_of(winners: Winners, scores: Floats, need: int | None) -> Array | None:
-    """Return rows that surely hold the first of the order up to a quantity, or None for all of them."""
-    count = len(scores)
-    if need is None or not winners.known.all():
-        return None
+def _first_of(state: State, rows: Array, rule: Adl, need: int) -> tuple[Array, Floats]:
+    """Return the rows that surely hold the first of the order up to a quantity, and their scores.
+
+    The bounded among the first are settled until all of the first are exact: whoever is behind them has a
+    bound that is.
+    """
+    scores = _highest_scores(rule, rows)
     few = _FEW
-    while few < count:
-        least = -np.partition(-scores, few)[few]
-        rows = np.flatnonzero(scores >= least)
-        if int(winners.size[rows].sum()) >= need:
-            return rows
-        few *= 8
-    return None
+    while True:
+        first = np.arange(len(rows))
+        if few < len(rows):
+            least = -np.partition(-scores, few)[few]
+            first = np.flatnonzero(scores >= least)
+        bounded = first[rows["standing"][first] == BOUNDED]
+        if len(bounded):
+            settle(state.arrays, rows, bounded)
+            scores[bounded] = _highest_scores(rule, rows[bounded])
+        elif few >= len(rows) or int(rows["size"][first].sum()) >= need:
+            return first, scores[first]
+        else:
+            few *= 8
+
+
+def _highest_scores(rule: Adl, rows: Array) -> Floats:
+    """Return the scores of settled rows, and what the scores of bounded rows cannot exceed.
+
+    A loss may count for more than its bounds say, by whatever rule, but for no more than nothing.
+    """
+    scores = scores_of(rule, winners_of(rows))
+    is_bounded = rows["standing"] == BOUNDED
+    is_loss = rows["value"] <= rows["cost"]
+    raised = scores + np.abs(scores) * _ROUNDING
+    return np.where(is_bounded, np.where(is_loss, np.maximum(raised, 0), raised), scores)
+
+
+_ROUNDING = 1e-12
 
 
 def indicator(sizes: Array, lights: int, total: int | None = None) -> Array:

@@ -190,6 +190,7 @@ def valued_pool(s: Arrays, pool: int) -> bool:
             row = s.valuations[pool]
             row[0], row[1], row[2] = valuation(s, pool)
             p.valued = version
+            p.snapshot = 0
         else:
             p.valued = -version
     return p.valued == version

@@ -59,6 +59,7 @@ POOL = _whole_lines(
         ("liquidated_ts", "i8"),  # last liquidation by the rules
         ("cooldown_until", "i8"),  # until then book orders of the pool are whole
         ("episode", "i4"),  # its liquidation, see loop/episodes.py; -1 if it is in none
+        ("snapshot", "i4"),  # Arrays.snapshots at whose marks it was last valued for a ranking; 0: none
     ]
 )
 POSITION = _whole_lines(
@@ -193,8 +194,10 @@ BREAK = np.dtype(
     EXECUTING,
     MARKS_VERSION,
     RENEWED,
+    SNAPSHOT,
+    SNAPSHOT_VERSION,
     COUNTERS,
-) = range(32)
+) = range(34)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -203,6 +206,9 @@ NEVER = -(1 << 63)
 _KNOWN = int(Grade.KNOWN)
 GUESSED = 1_024
 """Rows whose positions are looked up at once: what they touch fits the second cache of a core."""
+
+SNAPSHOTS = 64
+"""Snapshots of all marks that are kept, the last ones."""
 
 BUCKETS = 64
 """Buckets of time in which traded volume is kept; together they are the window of the depth rule."""
@@ -224,7 +230,9 @@ class Arrays(NamedTuple):
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps
-    valuations: Array  # int64[pools, 3]: equity, maintenance, notional, see margin.valued_pool
+    valuations: Array  # int64[pools, 4]: equity, maintenance, notional, see margin.valued_pool; the last is
+    # the most that maintenance can be near the pool's snapshot, see candidates.settle
+    snapshots: Array  # int64[SNAPSHOTS, markets]: marks; snapshot n is row n % SNAPSHOTS
     volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
 
@@ -485,7 +493,8 @@ class State:
             tiers=tiers,
             heaps=np.zeros(2 * len(markets), HEAP),
             entries=np.zeros(0, ENTRY),
-            valuations=np.zeros((0, 3), np.int64),
+            valuations=np.zeros((0, 4), np.int64),
+            snapshots=np.zeros((SNAPSHOTS, len(markets)), np.int64),
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
@@ -542,7 +551,7 @@ class State:
                 dirty=_grown(arrays.dirty, size),
                 breaches=_grown(arrays.breaches, size),
                 waiting=_grown(arrays.waiting, size),
-                valuations=_grown(arrays.valuations.ravel(), 3 * size).reshape(-1, 3),
+                valuations=_grown(arrays.valuations.ravel(), 4 * size).reshape(-1, 4),
             )
         if 2 * need > len(arrays.pool_table):
             table = _empty_table(_power_of_two(2 * need))

@@ -1,0 +1,193 @@
+"""Who may be deleveraged, and at most how leveraged each is: compiled, so that a queue values few of them.
+
+A queue closes the first few of thousands. Valuing a pool means walking all its positions, so a pool that was
+valued before keeps what it was worth and the marks of that moment. While nothing is booked to it and no mark has
+moved by more than a factor ``x`` since, with notional ``N`` and equity ``E`` then::
+
+    notional now <= x * N        equity now >= E - (x - 1) * N        maintenance now <= that at x * N
+
+Every score rises with notional and maintenance and falls with equity, so these give a score that is not
+exceeded, and a pool whose bound is behind the last that is closed is never valued.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.exact import FLOOR, HALF_EVEN, muldiv, signed_value
+from replay.kernels import i64, kernel
+from replay.loop.margin import maintenance_of, notional_at, valued_pool
+from replay.loop.state import MARKS_VERSION, SNAPSHOT, SNAPSHOT_VERSION, SNAPSHOTS, Arrays
+from replay.tape.schema import Grade
+from replay.units import BOUND
+
+Array = npt.NDArray[Any]
+
+_UNKNOWN = int(Grade.UNKNOWN)
+
+CANDIDATE = np.dtype(
+    [
+        ("position", "i8"),
+        ("pool", "i8"),
+        ("size", "i8"),  # unsigned
+        ("cost", "i8"),
+        ("value", "i8"),  # signed, at the mark
+        ("equity", "i8"),  # of the pool, or at least
+        ("notional", "i8"),  # of the pool, or at most
+        ("share", "i8"),  # what of the equity the position's own bankruptcy price would use up, or at least
+        ("maintenance", "i8"),  # of the position
+        ("pool_maintenance", "i8"),  # of the pool, or at most
+        ("wallet", "i8"),  # cash of the pool
+        ("known", "u1"),  # whether its equity is
+        ("standing", "u1"),
+    ],
+    align=True,
+)
+"""A position that may be closed; money in atoms."""
+
+OPEN, BOUNDED, SETTLED, OUT = range(4)
+"""Of a candidate: nothing is known of its pool; bounds are; its figures are exact; it is none after all."""
+
+_SHARE_WIDER = 8  # bounds hold until a mark has moved by an eighth
+_WIDEST = 1 + 1 / _SHARE_WIDER
+_FLOAT_SLACK = 1e-9
+
+
+@kernel
+def _largest_move(s: Arrays, snapshot: int, moves: Array) -> float:
+    """Return the largest factor by which a mark is above or below that of a snapshot; kept in ``moves``."""
+    row = snapshot % SNAPSHOTS
+    if moves[row] == 0.0:
+        largest = 1.0
+        for market in range(len(s.markets)):
+            before, now = float(s.snapshots[row, market]), float(s.markets[market].mark)
+            if before > 0.0:
+                largest = max(largest, max(before / now, now / before))
+        moves[row] = largest * (1 + _FLOAT_SLACK)
+    return float(moves[row])
+
+
+@kernel
+def _take_snapshot(s: Arrays) -> int:
+    """Return the number of the snapshot of the current marks, taking it if there is none yet."""
+    if s.counters[SNAPSHOT_VERSION] != s.counters[MARKS_VERSION]:
+        s.counters[SNAPSHOT_VERSION] = s.counters[MARKS_VERSION]
+        s.counters[SNAPSHOT] += 1
+        row = s.counters[SNAPSHOT] % SNAPSHOTS
+        for market in range(len(s.markets)):
+            s.snapshots[row, market] = s.markets[market].mark
+    return i64(s.counters[SNAPSHOT])
+
+
+@kernel
+def _widest_maintenance(s: Arrays, pool: int) -> int:
+    """Return the maintenance of a valued pool if every notional were as much larger as the bounds allow."""
+    total = 0
+    slot = s.pools[pool].first
+    while slot >= 0:
+        p = s.positions[slot]
+        if p.size != 0:
+            m = s.markets[p.market]
+            notional = notional_at(m, p.size, m.mark)
+            wider = min(notional + notional // _SHARE_WIDER + 1, BOUND)
+            total = min(total + maintenance_of(s.tiers, m, p.size, p.cost, wider), BOUND)
+        slot = p.next
+    return total
+
+
+@kernel
+def _bound(s: Arrays, pool: Any, number: int, row: Any, moves: Array) -> bool:
+    """Bound equity, notional and maintenance of a pool by what it was worth before; False if that is too old."""
+    age = s.counters[SNAPSHOT] - pool.snapshot
+    if pool.valued <= 0 or pool.snapshot == 0 or age >= SNAPSHOTS:
+        return False
+    x = _largest_move(s, i64(pool.snapshot), moves)
+    if x > _WIDEST:
+        return False
+    worth = s.valuations[number]
+    # Each position is rounded to an atom, then and now.
+    more = i64(float(worth[2]) * (x - 1.0)) + 4 * len(s.markets) + 2
+    row.equity, row.notional, row.pool_maintenance = worth[0] - more, worth[2] + more, worth[3]
+    row.share = 1
+    if row.equity > 0 and worth[3] > 0:
+        share = muldiv(row.equity, min(row.maintenance, worth[3]), worth[3], FLOOR)
+        row.share = max(share, 1)
+    return bool(row.equity > 0)
+
+
+@kernel
+def list_candidates(
+    s: Arrays, slots: Array, losers_are_long: bool, with_losers: bool, moves: Array, rows: Array
+) -> int:
+    """List the positions on the other side of the losers that may be closed.
+
+    Args:
+        s: The state at the end of the step.
+        slots: Positions of one market that has a mark.
+        losers_are_long: Side of the losers; candidates are on the other.
+        with_losers: Whether positions without profit are candidates too.
+        moves: float64[SNAPSHOTS] of zeros to work in.
+        rows: Filled with CANDIDATE records, ``OPEN`` or ``BOUNDED``.
+
+    Returns:
+        How many were written.
+    """
+    count = 0
+    for slot in slots:
+        p = s.positions[slot]
+        if p.size == 0 or (p.size < 0) != losers_are_long or p.cost == 0:
+            continue
+        m = s.markets[p.market]
+        notional = notional_at(m, p.size, m.mark)
+        value = signed_value(p.size, notional, m.inverse != 0)
+        if notional == 0 or (value - p.cost <= 0 and not with_losers):
+            continue
+        pool = s.pools[p.pool]
+        if pool.special or pool.in_breach:
+            continue
+        row = rows[count]
+        row.position, row.pool, row.size = slot, p.pool, abs(p.size)
+        row.cost, row.value = p.cost, value
+        row.maintenance = maintenance_of(s.tiers, m, p.size, p.cost, notional)
+        row.known = pool.grade != _UNKNOWN
+        row.wallet = pool.cash if row.known else notional
+        row.standing = OPEN
+        if row.known and _bound(s, pool, i64(p.pool), row, moves):
+            row.standing = BOUNDED
+        count += 1
+    return count
+
+
+@kernel
+def settle(s: Arrays, rows: Array, which: Array) -> None:
+    """Value the pools of some candidates; those whose pool has no value or no equity are out.
+
+    A pool of unknown equity counts as if the position were alone and its equity the position's own value.
+    """
+    snapshot = _take_snapshot(s)
+    for i in which:
+        row = rows[i]
+        pool = s.pools[row.pool]
+        if not valued_pool(s, i64(row.pool)):
+            row.standing = OUT
+            continue
+        worth = s.valuations[row.pool]
+        if pool.snapshot != snapshot:
+            worth[3] = _widest_maintenance(s, i64(row.pool))
+            pool.snapshot = snapshot
+        row.standing = SETTLED
+        if not row.known:
+            row.equity = row.notional = row.share = abs(row.value)
+            row.pool_maintenance = row.maintenance
+            continue
+        if worth[0] <= 0:
+            row.standing = OUT
+            continue
+        row.equity, row.pool_maintenance, row.notional = worth[0], worth[1], worth[2]
+        share = 0
+        if worth[1] > 0:
+            share = muldiv(worth[0], row.maintenance, worth[1], HALF_EVEN)
+        row.share = max(share, 1)
