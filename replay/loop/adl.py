@@ -169,11 +169,11 @@ def rank_winners(
 def _listed(state: State, market: int, *, losers_are_long: bool, with_losers: bool) -> Array:
     """Return the candidates of a market and side as CANDIDATE records, bounded where they can be."""
     slots = state.slots_of(market)
-    rows = np.empty(len(slots), CANDIDATE)
+    rows = np.empty(len(slots) + 1, CANDIDATE)
     if not state.arrays.markets[market]["has_mark"]:
         return rows[:0]
     moves = np.zeros(SNAPSHOTS)
-    count = list_candidates(state.arrays, slots, losers_are_long, with_losers, moves, rows)
+    count, _ = list_candidates(state.arrays, slots, losers_are_long, with_losers, moves, rows)
     return rows[:count]
 
 

@@ -18,9 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import FLOOR, HALF_EVEN, muldiv, signed_value
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.margin import maintenance_of, notional_at, valued_pool
-from replay.loop.state import MARKS_VERSION, SNAPSHOT, SNAPSHOT_VERSION, SNAPSHOTS, Arrays
+from replay.loop.state import (
+    GUESSED,
+    MARKS_VERSION,
+    SNAPSHOT,
+    SNAPSHOT_VERSION,
+    SNAPSHOTS,
+    TOUCHED,
+    Arrays,
+    bring_near,
+)
 from replay.tape.schema import Grade
 from replay.units import BOUND
 
@@ -119,9 +128,50 @@ def _bound(s: Arrays, pool: Any, number: int, row: Any, moves: Array) -> bool:
 
 
 @kernel
+def _near(
+    s: Arrays, slots: Array, first: int, end: int, losers_are_long: bool, rows: Array, count: int
+) -> int:
+    """Write the open positions of a side from slots ``[first, end)`` behind ``count`` rows; return how many then.
+
+    Without a branch, and nothing but the positions is read: the processor fetches many of them at a time.
+    """
+    sign = -1 if losers_are_long else 1
+    for i in range(first, end):
+        p = s.positions[np.uint64(slots[i])]
+        rows[count].position = slots[i]
+        count += (sign * p.size > 0) & (p.cost != 0)
+    return count
+
+
+@kernel
+def _in_profit(s: Arrays, first: int, end: int, with_losers: bool, rows: Array) -> int:
+    """Keep of the rows ``[first, end)`` those that may be closed by what they are worth; return the new end."""
+    kept = first
+    for i in range(first, end):
+        p = s.positions[np.uint64(rows[i].position)]
+        m = s.markets[p.market]
+        notional = notional_at(m, p.size, m.mark)
+        value = signed_value(p.size, notional, m.inverse != 0)
+        row = rows[kept]
+        row.position, row.pool, row.size = rows[i].position, p.pool, abs(p.size)
+        row.cost, row.value = p.cost, value
+        kept += (notional != 0) & (with_losers or value - p.cost > 0)
+    return kept
+
+
+@kernel
+def _bring_pools_near(s: Arrays, first: int, end: int, rows: Array) -> int:
+    touched = i64(0)
+    for i in range(first, end):
+        pool = np.uint64(rows[i].pool)
+        touched += s.pools[pool].cash + s.pools[pool].snapshot + s.valuations[pool, 0]
+    return touched
+
+
+@kernel
 def list_candidates(
     s: Arrays, slots: Array, losers_are_long: bool, with_losers: bool, moves: Array, rows: Array
-) -> int:
+) -> tuple[int, int]:
     """List the positions on the other side of the losers that may be closed.
 
     Args:
@@ -130,46 +180,50 @@ def list_candidates(
         losers_are_long: Side of the losers; candidates are on the other.
         with_losers: Whether positions without profit are candidates too.
         moves: float64[SNAPSHOTS] of zeros to work in.
-        rows: Filled with CANDIDATE records, ``OPEN`` or ``BOUNDED``.
+        rows: Filled with CANDIDATE records, ``OPEN`` or ``BOUNDED``; one more than there are slots.
 
     Returns:
-        How many were written.
+        How many were written, and a sum over what was touched, without meaning.
     """
-    count = 0
-    for slot in slots:
-        p = s.positions[slot]
-        if p.size == 0 or (p.size < 0) != losers_are_long or p.cost == 0:
-            continue
-        m = s.markets[p.market]
-        notional = notional_at(m, p.size, m.mark)
-        value = signed_value(p.size, notional, m.inverse != 0)
-        if notional == 0 or (value - p.cost <= 0 and not with_losers):
-            continue
-        pool = s.pools[p.pool]
-        if pool.special or pool.in_breach:
-            continue
-        row = rows[count]
-        row.position, row.pool, row.size = slot, p.pool, abs(p.size)
-        row.cost, row.value = p.cost, value
-        row.maintenance = maintenance_of(s.tiers, m, p.size, p.cost, notional)
-        row.known = pool.grade != _UNKNOWN
-        row.wallet = pool.cash if row.known else notional
-        row.standing = OPEN
-        if row.known and _bound(s, pool, i64(p.pool), row, moves):
-            row.standing = BOUNDED
-        count += 1
-    return count
+    count, touched = 0, i64(0)
+    for first in range(0, len(slots), GUESSED):
+        behind = _near(s, slots, first, min(first + GUESSED, len(slots)), losers_are_long, rows, count)
+        behind = _in_profit(s, count, behind, with_losers, rows)
+        touched += _bring_pools_near(s, count, behind, rows)
+        for i in range(count, behind):
+            pool = s.pools[np.uint64(rows[i].pool)]
+            if pool.special or pool.in_breach:
+                continue
+            if i != count:
+                rows[count] = rows[i]
+            row = rows[count]
+            m, notional = s.markets[s.positions[row.position].market], abs(row.value)
+            size = s.positions[row.position].size
+            row.maintenance = maintenance_of(s.tiers, m, size, row.cost, notional)
+            row.known = pool.grade != _UNKNOWN
+            row.wallet = pool.cash if row.known else notional
+            row.standing = OPEN
+            if row.known and _bound(s, pool, i64(row.pool), row, moves):
+                row.standing = BOUNDED
+            count += 1
+    return count, touched
 
 
-@kernel
-def settle(s: Arrays, rows: Array, which: Array) -> None:
+@allocating_kernel
+def settle(s: Arrays, rows: Array, which: Array) -> int:
     """Value the pools of some candidates; those whose pool has no value or no equity are out.
 
     A pool of unknown equity counts as if the position were alone and its equity the position's own value.
+
+    Returns:
+        A sum over what was touched, without meaning.
     """
     snapshot = _take_snapshot(s)
-    for i in which:
-        row = rows[i]
+    pools, cursors, touched = rows["pool"][which], np.empty(TOUCHED, np.int64), i64(0)
+    for k in range(len(which)):
+        if k % TOUCHED == 0:
+            touched += bring_near(s, pools, k, min(k + TOUCHED, len(which)), cursors)
+        row = rows[which[k]]
         pool = s.pools[row.pool]
         if not valued_pool(s, i64(row.pool)):
             row.standing = OUT
@@ -191,3 +245,4 @@ def settle(s: Arrays, rows: Array, which: Array) -> None:
         if worth[1] > 0:
             share = muldiv(worth[0], row.maintenance, worth[1], HALF_EVEN)
         row.share = max(share, 1)
+    return touched

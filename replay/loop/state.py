@@ -207,8 +207,11 @@ _KNOWN = int(Grade.KNOWN)
 GUESSED = 1_024
 """Rows whose positions are looked up at once: what they touch fits the second cache of a core."""
 
-SNAPSHOTS = 64
+SNAPSHOTS = 256
 """Snapshots of all marks that are kept, the last ones."""
+
+TOUCHED = 64
+"""Pools whose positions are touched at once, see bring_near."""
 
 BUCKETS = 64
 """Buckets of time in which traded volume is kept; together they are the window of the depth rule."""
@@ -363,6 +366,37 @@ def check_guesses(
                 near[i - first] = max(s.pool_table[_probe(s.pool_table, key)].slot, 0)
     for i in range(end - first):
         touched += s.pools[np.uint64(near[i])].cash
+    return touched
+
+
+@kernel
+def bring_near(s: Arrays, pools: Array, first: int, end: int, cursors: Array) -> int:
+    """Touch the positions of pools ``[first, end)`` before they are walked one pool after the other.
+
+    A chain of positions is a chain of waits for memory; those of many pools overlap.
+
+    Args:
+        s: The state.
+        pools: Pools.
+        first: First of them.
+        end: Behind the last, at most ``len(cursors)`` further.
+        cursors: To work in.
+
+    Returns:
+        A sum over what was touched, without meaning.
+    """
+    touched, walking = i64(0), i64(0)
+    for i in range(first, end):
+        cursors[walking] = s.pools[np.uint64(pools[i])].first
+        walking += cursors[walking] >= 0
+    while walking > 0:
+        still = 0
+        for k in range(walking):
+            p = s.positions[np.uint64(cursors[k])]
+            touched += p.size
+            cursors[still] = p.next
+            still += cursors[still] >= 0
+        walking = still
     return touched
 
 

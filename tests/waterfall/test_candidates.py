@@ -1,0 +1,126 @@
+"""A queue that values few pools has the first of the order of all, whatever was booked and moved since."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from replay.loop.adl import rank_winners
+from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, SETTLED, list_candidates, settle
+from replay.loop.ledger import add_cash
+from replay.loop.state import SNAPSHOTS, State
+from replay.rules.compile import NAMED_SCORES
+from replay.rules.plan import Adl
+from tests.waterfall.small import ATOMS, Margin, hold, inverse, linear, set_mark, state_of
+
+MARKETS = 3
+RATE_ONE = 10**12
+
+
+def tiers(rates: tuple[int, ...], edges: tuple[int, ...]) -> Margin:
+    """The same tiers in all markets, in whole percent and whole units; maintenance jumps at an edge."""
+    return Margin(
+        np.arange(0, MARKETS * len(rates) + 1, len(rates), dtype=np.int64),
+        np.array(edges * MARKETS, np.int64) * ATOMS,
+        np.array(rates * MARKETS, np.int64) * (RATE_ONE // 100),
+        np.zeros(MARKETS * len(rates), np.int64),
+    )
+
+
+def crowd(rng: np.random.Generator, accounts: int) -> State:
+    """Accounts with positions in a linear, another linear and an inverse market, at 100 and thereabouts."""
+    margin = tiers((1, 3, 10), (0, 5_000, 40_000))
+    state = state_of(linear(), linear(1, "ETH"), inverse(2), margin=margin)
+    for market in range(MARKETS):
+        set_mark(state, 100, market)
+    for number in range(accounts):
+        for market in range(MARKETS):
+            size = int(rng.integers(-200, 200))
+            if size and (market == 0 or rng.random() < 0.6):
+                cash = int(rng.integers(4_000, 20_000))
+                hold(state, f"a{number}", size, int(rng.integers(80, 130)), cash, market=market)
+    return state
+
+
+def rules() -> list[Adl]:
+    """Every named score under every loss rule."""
+    return [
+        Adl(*terms, loss_rule, "mark", 0, 0, lights=5)
+        for terms in NAMED_SCORES.values()
+        for loss_rule in ("exclude", "divide", "product", "zero", "smaller_abs_first")
+    ]
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: "-".join([rule.profit_term, rule.loss_rule]))
+def test_the_first_of_a_queue_are_the_first_of_all(rule: Adl) -> None:
+    """Marks drift by up to 3 % a step and, once, by a fifth; cash comes and goes; every step is ranked twice."""
+    rng = np.random.default_rng(11)
+    state = crowd(rng, 400)
+    marks = [100.0] * MARKETS
+    for step in range(8):
+        for market in range(MARKETS):
+            marks[market] *= 0.8 if step == 5 and market == 1 else float(rng.uniform(0.97, 1.02))
+            set_mark(state, max(1, round(marks[market])), market)
+        for pool in rng.integers(0, len(state.pools), 20).tolist():
+            if not state.pools[pool]["special"]:
+                add_cash(state.arrays, pool, int(rng.integers(-500, 5_000)) * ATOMS)
+        market = step % MARKETS
+        few = rank_winners(state, market, rule, losers_are_long=True, need=1)
+        every = rank_winners(state, market, rule, losers_are_long=True)
+        count = len(few.position)
+        assert 64 <= count <= len(every.position)
+        assert few.candidates == every.candidates == len(every.position)
+        for name in ("score", "lights"):
+            assert getattr(few, name)[:64].tolist() == getattr(every, name)[:64].tolist()
+        assert few.position[:64].tolist() == every.position[:64].tolist()
+
+
+def standings(state: State) -> list[int]:
+    rows = np.zeros(len(state.slots_of(0)) + 1, CANDIDATE)
+    count, _ = list_candidates(state.arrays, state.slots_of(0), True, False, np.zeros(SNAPSHOTS), rows)
+    settle(state.arrays, rows, np.flatnonzero(rows["standing"][:count] == OPEN))
+    assert set(rows["standing"][:count]) <= {BOUNDED, SETTLED}
+    return [int(standing) for standing in rows["standing"][:count]]
+
+
+def test_bounds_of_a_pool_end_with_a_booking_to_it_or_a_far_move() -> None:
+    """At 80 a short of 10 from 100 has 200 of profit; an eighth above or below a mark is the most."""
+    state = state_of(linear())
+    set_mark(state, 80)
+    slot = hold(state, "short", -10, 100, 1_000)
+    assert standings(state) == [SETTLED], "nothing was known before"
+    set_mark(state, 75)
+    assert standings(state) == [BOUNDED]
+    add_cash(state.arrays, int(state.positions[slot]["pool"]), ATOMS)
+    assert standings(state) == [SETTLED], "something was booked"
+    set_mark(state, 67)
+    assert standings(state) == [BOUNDED], "75/67 is 1.119"
+    set_mark(state, 66)
+    assert standings(state) == [SETTLED], "75/66 is 1.136"
+
+
+def test_bounds_hold_what_a_pool_is_worth_later() -> None:
+    """Short 10 at 80, equity 1,200 and notional 800: at 75 at least 1,200 - 800/15 and at most 800 * 80/75."""
+    state = state_of(linear())
+    set_mark(state, 80)
+    hold(state, "short", -10, 100, 1_000)
+    standings(state)
+    set_mark(state, 75)
+    rows = np.zeros(len(state.slots_of(0)) + 1, CANDIDATE)
+    list_candidates(state.arrays, state.slots_of(0), True, False, np.zeros(SNAPSHOTS), rows)
+    row = rows[0]
+    assert row["equity"] == pytest.approx((1_200 - 800 / 15) * ATOMS, rel=1e-6)
+    assert row["notional"] == pytest.approx(800 * 80 / 75 * ATOMS, rel=1e-6)
+    assert row["equity"] <= 1_250 * ATOMS, "which is its equity at 75"
+    assert row["pool_maintenance"] == pytest.approx(9 * ATOMS, rel=1e-6), "1 % of 800 and an eighth"
+
+
+def test_the_other_ranking_is_no_shortcut() -> None:
+    """A need that takes all of them ranks all of them."""
+    state = crowd(np.random.default_rng(3), 200)
+    rule = replace(rules()[0], loss_rule="exclude")
+    every = rank_winners(state, 0, rule, losers_are_long=True)
+    needed = rank_winners(state, 0, rule, losers_are_long=True, need=int(every.size.sum()))
+    assert needed.position.tolist() == every.position.tolist()
