@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from replay.sources._csv import Texts, read_texts
+from replay.sources._feed_reader import FeedReader
 from replay.sources._merge import Columns
 from replay.sources._numbers import Numbers, parse_numbers
-from replay.sources.feeds import FeedReader
 from replay.tape.schema import Side
 from replay.units import NS_PER_SECOND
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from replay.sources._csv import Texts, read_texts
+from replay.sources._feed_reader import FeedReader
 from replay.sources._merge import Columns
 from replay.sources._numbers import parse_numbers
-from replay.sources.feeds import FeedReader
 
 
 class NextFundingReader(FeedReader):
