@@ -241,21 +241,26 @@ class _Book:
             for side in (Side.BID, Side.ASK)
             for price in sorted(self._sides[side], reverse=side == Side.BID)[:DEEPEST]
         ]
-        places = [_digits(price) for _, price, _, _ in rows]
-        return {
-            "ts": np.full(len(rows), self.ts, np.int64),
-            "market": np.full(len(rows), market, np.int32),
-            "side": np.array([int(row[0]) for row in rows], np.int8),
-            "price": np.array(
-                [row[1] // 10 ** (BOOK_DIGITS - d) for row, d in zip(rows, places, strict=True)], np.int64
-            ),
-            "price_digits": np.array(places, np.int8),
-            "qty": np.array([row[2] for row in rows], np.int64),
-            "qty_digits": np.array([row[3] for row in rows], np.int8),
-        }
+        return level_columns(self.ts, market, rows)
 
 
-def _digits(price: int) -> int:
+def level_columns(ts: int, market: int, rows: list[tuple[Side, int, int, int]]) -> Columns:
+    """Return rows of (side, price in 1e-12, mantissa and digits of the quantity) as columns of a table."""
+    places = [price_digits(price) for _, price, _, _ in rows]
+    return {
+        "ts": np.full(len(rows), ts, np.int64),
+        "market": np.full(len(rows), market, np.int32),
+        "side": np.array([int(row[0]) for row in rows], np.int8),
+        "price": np.array(
+            [row[1] // 10 ** (BOOK_DIGITS - d) for row, d in zip(rows, places, strict=True)], np.int64
+        ),
+        "price_digits": np.array(places, np.int8),
+        "qty": np.array([row[2] for row in rows], np.int64),
+        "qty_digits": np.array([row[3] for row in rows], np.int8),
+    }
+
+
+def price_digits(price: int) -> int:
     """Return the fewest decimals that hold a price in 1e-12."""
     digits = BOOK_DIGITS
     while digits and price % 10 == 0:

@@ -18,12 +18,12 @@ class FeedMarkets:
         self.contracts: list[Contract] = []
         self.tape_market: list[int] = []  # -1 for spot
         self.marked: set[int] = set()  # tape markets that a file gives marks of
-        self._numbers: dict[tuple[str, bool], int] = {}
+        self._numbers: dict[str, int] = {}
 
     def number(self, symbol: str, file: Path) -> int:
         """Return the number of a symbol, describing it on first sight."""
         contract = self._family.describe(symbol, file)
-        key = (f"{file.name.split('_', 1)[0]}:{symbol}" if contract.payoff == Payoff.SPOT else symbol, True)
+        key = f"{file.name.split('_', 1)[0]}:{symbol}" if contract.payoff == Payoff.SPOT else symbol
         known = self._numbers.get(key)
         if known is not None:
             return known
@@ -36,3 +36,7 @@ class FeedMarkets:
             )
         self.tape_market.append(market)
         return number
+
+    def known(self, symbol: str, _file: Path) -> int:
+        """Return the number of the symbol of a derivative, or -1 if no file named it before."""
+        return self._numbers.get(symbol, -1)

@@ -24,7 +24,7 @@ from replay.units import parse_time
 Array = npt.NDArray[Any]
 
 _UNITS = {"ns": 0, "us": 3, "ms": 6, "s": 9}
-_EARLIEST, _LATEST = parse_time("2015-01-01"), parse_time("2036-01-01")
+EARLIEST, LATEST = parse_time("2015-01-01"), parse_time("2036-01-01")
 
 
 class FeedReader:
@@ -120,7 +120,7 @@ class FeedReader:
             ts = np.where(beyond, 0, numbers.mantissa) * factor // 10 ** np.clip(places - power, 0, 18)
             bad = numbers.bad | beyond
         problems.append((bad, feed.time, "is no moment"))
-        outside = ~bad & ((ts < _EARLIEST) | (ts >= _LATEST))
+        outside = ~bad & ((ts < EARLIEST) | (ts >= LATEST))
         problems.append((outside, feed.time, "is not between 2015 and 2035"))
         return np.asarray(ts + feed.added, np.int64)
 
@@ -183,7 +183,7 @@ class FeedReader:
             later = np.maximum.accumulate(np.concatenate(([self._last], ts)))[1:]
             self._counts["moments before that of the row before"] += int((later != ts).sum())
             ts = columns["ts"] = later
-        if len(ts):
+        if len(ts) and not self._opened.feed.unordered:
             before = np.concatenate(([self._last], ts[:-1]))
             late = np.flatnonzero(ts < before)
             if len(late):
@@ -196,6 +196,23 @@ class FeedReader:
                 )
             self._last = int(ts[-1])
         return columns
+
+
+class UnorderedReader(FeedReader):
+    """Reads a small file whose rows are in any order, and sorts it; rows of other markets may be left out."""
+
+    def batches(self, market_of: Callable[[str, Path], int]) -> Iterator[Columns]:
+        """Yield all rows in order of time."""
+        parts = list(super().batches(market_of))
+        if not parts:
+            return
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        kept = np.flatnonzero(rows["market"] >= 0)
+        others = len(rows["ts"]) - len(kept)
+        if others:
+            self._counts["rows of other markets"] = self._counts.get("rows of other markets", 0) + others
+        order = kept[np.argsort(rows["ts"][kept], kind="stable")]
+        yield {name: column[order] for name, column in rows.items()}
 
 
 _EXPONENT = re.compile(r"\d+(\.\d+)?e[+-]?\d{1,2}", re.ASCII | re.IGNORECASE)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy.typing as npt
 
@@ -41,6 +41,20 @@ class Contract:
     liquidation_price: str | None = None
 
 
+class BookMessage(NamedTuple):
+    """A message of a book of changes: moment in ns, levels as (price, quantity, ...) of texts.
+
+    ``update`` numbers the messages of a market one by one, where the venue does.
+    """
+
+    symbol: str
+    ts: int
+    is_snapshot: bool
+    bids: list[list[str]]
+    asks: list[list[str]]
+    update: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """One kind of file.
@@ -69,6 +83,9 @@ class Feed:
         levels: Side, price column and quantity column of each level of a whole book.
         snapshot: Column that tells whether a row of a book of changes is of a snapshot.
         also: What else the rows of the same file become.
+        parse: Reads a line of JSON as a message of a book; such a file has no columns.
+        unordered: Whether rows are in any order; the file is small and is sorted.
+        beside: Whether rows of markets that no other file names are left out and counted.
     """
 
     name: str
@@ -92,6 +109,9 @@ class Feed:
     levels: tuple[tuple[Side, str, str], ...] = ()
     snapshot: str = ""
     also: tuple[Feed, ...] = ()
+    parse: Callable[[bytes], BookMessage] | None = None
+    unordered: bool = False
+    beside: bool = False
 
     @property
     def wanted(self) -> list[str]:
@@ -159,11 +179,17 @@ def find_feed(family: Family, file: Path) -> tuple[Feed, tuple[str, ...], bool]:
     by_name = family.identify(file)
     candidates = family.feeds if by_name is None else (by_name,)
     for feed in candidates:
+        if feed.parse is not None:
+            if line.startswith("{"):
+                return feed, (), False
+            continue
         if feed.header and set(feed.wanted) <= set(found):
             return feed, found, True
     if by_name is not None and len(found) == len(by_name.columns):
         return by_name, by_name.columns, False
-    known = "; ".join(f"{feed.name} ({','.join(feed.wanted)})" for feed in family.feeds)
+    known = "; ".join(
+        f"{feed.name} ({'lines of JSON' if feed.parse else ','.join(feed.wanted)})" for feed in family.feeds
+    )
     raise SourceError(
         f"has the columns {line[:120]!r}, which are of no file of {family.importer}",
         file=file,

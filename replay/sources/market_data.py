@@ -14,9 +14,10 @@ import pyarrow as pa
 from replay.errors import SourceError
 from replay.progress import OnProgress
 from replay.sources._bands import levels_of_bands
+from replay.sources._book_lines import BookLinesReader
 from replay.sources._books import ChangesReader, SnapshotReader
 from replay.sources._feed_markets import FeedMarkets
-from replay.sources._feed_reader import FeedReader
+from replay.sources._feed_reader import FeedReader, UnorderedReader
 from replay.sources._made_prices import make_prices, without_marks
 from replay.sources._merge import Columns, merge_by_time
 from replay.sources._read import Lines, Progress, name_inputs
@@ -28,6 +29,12 @@ from replay.tape.schema import PriceKind
 from replay.tape.write import TapeWriter
 
 Array = npt.NDArray[Any]
+
+_ORDER = (
+    *((table, False) for table in ("trades", "liquidations", "prices", "funding", "bands", "depth")),
+    ("funding", True),
+)
+"""Tables in the order in which they are read; last what is beside the markets of all other files."""
 
 UNSEEN = "@unseen"
 """Whose liquidations are that the source prints without a name."""
@@ -68,21 +75,21 @@ def load_feeds(
     with TapeWriter(out, venue=family.venue, importer=family.importer, force=force) as writer:
         markets = FeedMarkets(family, writer)
         with Rejects(rejects, inputs=inputs, out=out, force=force) as aside:
-            for table in ("trades", "liquidations", "prices", "funding", "bands", "depth"):
+            for table, beside in _ORDER:
                 mine = [
                     (file, feed, columns, header)
                     for file, (first, columns, header) in zip(inputs, found, strict=True)
                     for feed in (first, *first.also)
-                    if feed.table == table
+                    if feed.table == table and feed.beside == beside
                 ]
+                number = markets.known if beside else markets.number
                 with ExitStack() as stack:
                     opened = [
                         Opened(stack.enter_context(Lines(file, names[file])), feed, columns, header)
                         for file, feed, columns, header in mine
                     ]
                     streams = [
-                        _with_kind(_reader(part, aside, counts).batches(markets.number), part.feed)
-                        for part in opened
+                        _with_kind(_reader(part, aside, counts).batches(number), part.feed) for part in opened
                     ]
                     for batch in merge_by_time(streams, passed=_tells(progress, opened)):
                         _append(table, batch, markets, writer, lasts, digits, counts)
@@ -141,6 +148,10 @@ def _refuse_two_books(inputs: Sequence[Path], feeds: Sequence[Feed]) -> None:
 
 def _reader(part: Opened, aside: Rejects, counts: dict[str, int]) -> FeedReader:
     """Return the reader that a feed needs."""
+    if part.feed.parse is not None:
+        return BookLinesReader(part, aside, counts)
+    if part.feed.unordered:
+        return UnorderedReader(part, aside, counts)
     if part.feed.levels:
         return SnapshotReader(part, aside, counts)
     if part.feed.snapshot:

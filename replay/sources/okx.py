@@ -1,4 +1,8 @@
-"""``replay import okx``: day files of trades of OKX's public archive, zipped CSV, one an instrument."""
+"""``replay import okx``: day files of OKX's public archive.
+
+Read are trades (zipped CSV, one an instrument), funding rates (zipped CSV of all swaps or of one) and order books of
+400 or 5,000 levels (lines of JSON in a gzipped tar).
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,21 @@ from replay.progress import OnProgress
 from replay.sources import Source
 
 if TYPE_CHECKING:
-    from replay.sources.feeds import Contract
+    from replay.sources.feeds import BookMessage, Contract
 
 LACKS = (
     "Who traded: `replay populate` makes accounts for such a day.",
-    "Which trades were forced, marks, index and depth.",
+    "Which trades were forced, marks and index; funding and depth where no such file is given.",
     "Sizes of contracts: they are not in the files, so that quantities of swaps are contracts of one coin.",
 )
 ASSUMES = (
-    "A day of the archive is a day of UTC+8: the file of the 10th holds the 9th from 16:00 to the 10th 16:00 UTC.",
+    "A day of trades and funding is a day of UTC+8: the file of the 10th holds the 9th from 16:00 to the 10th 16:00 "
+    "UTC. A day of books is one of UTC.",
+    "Of a book the last state of each second is kept: the best 25 levels of a side as they are, those beyond in groups "
+    "of 25, 50, 100 and so on, each one level at its mean price. The files do not number messages, so that a missing "
+    "one is not seen until the next of the 96 snapshots of a day.",
+    "A funding rate is that of the payment at its `funding_time`; those of swaps that no other file names are left "
+    "out and counted.",
     "A linear swap is one coin a contract. That is wrong where the contract value is not 1; multiply, or import by "
     "`columns` with the contract value.",
     "An inverse swap (against USD) is 100 USD a contract of BTC, 10 USD of any other coin.",
@@ -38,6 +48,24 @@ def describe(symbol: str, file: Path) -> Contract:
     if not symbol.endswith("-SWAP"):
         return symbols.spot(pair)
     return symbols.binance_coin_margined(pair) if match["quote"] == "USD" else symbols.linear(pair)
+
+
+def book_message(line: bytes) -> BookMessage:
+    """Read a line of an order book file; format from tape-formats.md section 4.
+
+    Raises:
+        ValueError: It is none; the text says why (as do the errors of what it lacks).
+    """
+    import orjson
+
+    from replay.sources._book_lines import moment
+    from replay.sources.feeds import BookMessage
+
+    found = orjson.loads(line)
+    symbol, action = found["instId"], found["action"]
+    if type(symbol) is not str or action not in ("snapshot", "update"):
+        raise ValueError(f"its instrument is {symbol!r}, its action {action!r}")
+    return BookMessage(symbol, moment(found["ts"]), action == "snapshot", found["bids"], found["asks"])
 
 
 def _load(
@@ -63,14 +91,29 @@ def _load(
         sides={"buy": 1, "sell": -1},
         trade_id="trade_id",
     )
-    family = Family("okx", "okx", (trades,), describe, LACKS, ASSUMES)
+    funding = Feed(
+        name="fundingrates",
+        table="funding",
+        columns=("instrument_name", "funding_rate", "funding_time"),
+        time="funding_time",
+        unit="ms",
+        symbol="instrument_name",
+        price="funding_rate",
+        unordered=True,
+        beside=True,
+    )
+    books = Feed("L2orderbook", "depth", (), "", "", parse=book_message)
+    family = Family("okx", "okx", (trades, funding, books), describe, LACKS, ASSUMES)
     return load_feeds(family, inputs, out, force=force, rejects=rejects, on_progress=on_progress)
 
 
 SOURCE = Source(
     name="okx",
-    summary="OKX's public archive: day files of trades",
-    has=("Trades with taker side and number.",),
+    summary="OKX's public archive: day files of trades, funding rates and order books (400 and 5,000 levels)",
+    has=(
+        "Trades with taker side and number.",
+        "Funding rates, and depth, one book a second, where such files are given.",
+    ),
     lacks=LACKS,
     assumes=ASSUMES,
     load=_load,

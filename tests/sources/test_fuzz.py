@@ -18,6 +18,7 @@ import pytest
 from replay.errors import ReplayError
 from replay.sources import import_source
 from tests.sources.node_fills import ANN, BEN, block, match
+from tests.sources.test_book_lines import BYBIT, bybit, okx
 from tests.sources.test_column_maps import FILES as MAPPED
 from tests.sources.test_hyperliquid_beside import COLUMNS, book, context, event, update
 from tests.sources.test_hyperliquid_older import pairs, trade
@@ -121,6 +122,50 @@ KINDS: dict[str, tuple[str, str, str, list[tuple[str, str]], list[str]]] = {
             ),
         ),
         [],
+        [],
+    ),
+    "bybit order book": (
+        "bybit",
+        "2025-10-10_BTCUSDT_ob500.data",
+        "".join(
+            f"{line}\n"
+            for line in [
+                *BYBIT,
+                *(
+                    bybit(2_000 + 400 * n, "delta", [(f"9{n % 9}.5", f"{n}")], [], 1 + n)
+                    for n in range(1, 12)
+                ),
+            ]
+        ),
+        [],
+        [],
+    ),
+    "okx order book": (
+        "okx",
+        "BTC-USDT-SWAP-L2orderbook-400lv-2025-10-10.data",
+        "".join(
+            okx(
+                400 * n, "update" if n % 5 else "snapshot", [(f"9{n % 9}.5", f"{n}")], [(f"10{n % 9}", "0.5")]
+            )
+            + "\n"
+            for n in range(15)
+        ),
+        [],
+        [],
+    ),
+    "okx funding": (
+        "okx",
+        "allswap-fundingrates-2025-10-10.csv",
+        _lines(
+            "instrument_name,funding_rate,funding_time",
+            lambda n: f"BTC-USDT-SWAP,0.0000{n},{START + n * 3_600_000}",
+        ),
+        [
+            (
+                "BTC-USDT-SWAP-trades-2025-10-10.csv",
+                f"instrument_name,trade_id,side,price,size,created_time\nBTC-USDT-SWAP,1,buy,1.5,3,{START}\n",
+            )
+        ],
         [],
     ),
     "columns kucoin": ("columns", MAPPED["kucoin"][0], MAPPED["kucoin"][1] * 1, [], ["kucoin"]),
