@@ -19,6 +19,7 @@ from replay.sources._books import BOOK_DIGITS, DEEPEST, level_columns, price_dig
 from replay.sources._feed_reader import EARLIEST, LATEST, FeedReader
 from replay.sources._merge import Columns
 from replay.sources._numbers import parse_number
+from replay.sources._read import Lines
 from replay.sources.feeds import BookMessage
 from replay.tape.schema import Side
 from replay.units import NS_PER_SECOND, divide_half_even
@@ -147,6 +148,7 @@ class BookLinesReader(FeedReader):
         opened, last = self._opened, 0
         parse = opened.feed.parse
         assert parse is not None
+        assert isinstance(opened.lines, Lines)
         for number, line in opened.lines:
             self._counts["rows read"] += 1
             try:

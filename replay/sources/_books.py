@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from replay.sources._csv import Texts, read_texts
+from replay.sources._csv import Texts
 from replay.sources._feed_reader import FeedReader
 from replay.sources._merge import Columns
 from replay.sources._numbers import Numbers, parse_numbers
@@ -55,14 +55,8 @@ class SnapshotReader(FeedReader):
 
     def _rows(self) -> Iterator[_Rows]:
         """Yield the rows that have a moment; moments never fall."""
-        opened, last = self._opened, -(1 << 63)
-        for texts in read_texts(
-            opened.lines,
-            self._rejects,
-            names=opened.names,
-            has_header=opened.has_header,
-            wanted=opened.feed.wanted,
-        ):
+        last = -(1 << 63)
+        for texts in self._texts():
             self._counts["rows read"] += texts.rows
             problems: list[tuple[Any, str, str]] = []
             ts = self._moments(texts, problems)

@@ -17,6 +17,7 @@ from replay.errors import SourceError
 from replay.sources._csv import Texts, read_texts
 from replay.sources._merge import Columns
 from replay.sources._numbers import Numbers, parse_number, parse_numbers
+from replay.sources._parquet import ParquetRows
 from replay.sources._rejects import Rejects
 from replay.sources.feeds import Opened
 from replay.units import parse_time
@@ -42,16 +43,22 @@ class FeedReader:
         Args:
             market_of: Gives the number of a symbol.
         """
-        opened, feed = self._opened, self._opened.feed
-        for texts in read_texts(
+        for texts in self._texts():
+            self._counts["rows read"] += texts.rows
+            yield self._columns(texts, market_of)
+
+    def _texts(self) -> Iterator[Texts]:
+        """Yield the wanted columns as text, batch by batch."""
+        opened = self._opened
+        if isinstance(opened.lines, ParquetRows):
+            return opened.lines.texts(opened.feed.wanted)
+        return read_texts(
             opened.lines,
             self._rejects,
             names=opened.names,
             has_header=opened.has_header,
-            wanted=feed.wanted,
-        ):
-            self._counts["rows read"] += texts.rows
-            yield self._columns(texts, market_of)
+            wanted=opened.feed.wanted,
+        )
 
     def _columns(self, texts: Texts, market_of: Callable[[str, Path], int]) -> Columns:
         feed = self._opened.feed
@@ -215,7 +222,7 @@ class UnorderedReader(FeedReader):
         yield {name: column[order] for name, column in rows.items()}
 
 
-_EXPONENT = re.compile(r"\d+(\.\d+)?e[+-]?\d{1,2}", re.ASCII | re.IGNORECASE)
+_EXPONENT = re.compile(r"-?\d+(\.\d+)?e[+-]?\d{1,2}", re.ASCII | re.IGNORECASE)
 
 
 def _numbers(column: pa.StringArray) -> Numbers:

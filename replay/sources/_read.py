@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 from replay.errors import SourceError
 from replay.progress import OnProgress
@@ -372,6 +372,16 @@ def is_parquet(path: Path) -> bool:
         return False
 
 
+class Reading(Protocol):
+    """A file that is being read."""
+
+    name: str
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file itself read so far."""
+
+
 class Progress:
     """Turns bytes read of several files into shares of an import.
 
@@ -385,11 +395,11 @@ class Progress:
         self._done = 0
         self._on_progress = on_progress
 
-    def reading(self, lines: Lines, text: str = "") -> None:
+    def reading(self, lines: Reading, text: str = "") -> None:
         """Tell how far the reading is, while ``lines`` is read."""
         self._tell(self._done + lines.bytes_read, text or f"reading {lines.name}")
 
-    def read(self, lines: Lines) -> None:
+    def read(self, lines: Reading) -> None:
         """Note that a file was read to its end."""
         self._done += lines.bytes_read
         self._tell(self._done, f"read {lines.name}")

@@ -1,4 +1,4 @@
-"""Market data files of comma-separated text, by declaration: which columns are what, and in which unit.
+"""Market data files of comma-separated text or Parquet, by declaration: which columns are what, and in which unit.
 
 A :class:`Feed` declares one kind of file; a venue's module declares its feeds and says what its symbols are.
 ``market_data`` puts the rows of files of several kinds in one order of time and writes a tape.
@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy.typing as npt
 
 from replay.errors import SourceError
-from replay.sources._read import Lines, first_line
+from replay.sources._parquet import ParquetRows, parquet_columns
+from replay.sources._read import Lines, first_line, is_parquet
 from replay.tape.schema import Payoff, PriceKind, Side
 
 Array = npt.NDArray[Any]
@@ -162,7 +163,7 @@ class Family:
 class Opened:
     """An open file, its feed, the names of its columns, and whether its first line names them."""
 
-    lines: Lines
+    lines: Lines | ParquetRows
     feed: Feed
     names: tuple[str, ...]
     has_header: bool
@@ -174,18 +175,23 @@ def find_feed(family: Family, file: Path) -> tuple[Feed, tuple[str, ...], bool]:
     Raises:
         SourceError: No feed of the family has these columns.
     """
-    line = first_line(file).decode("utf-8", "replace").lstrip("\ufeff").strip()
-    found = tuple(name.strip().strip('"') for name in line.split(","))
+    in_columns = is_parquet(file)
+    if in_columns:
+        found = parquet_columns(file)
+        line = ",".join(found)
+    else:
+        line = first_line(file).decode("utf-8", "replace").lstrip("\ufeff").strip()
+        found = tuple(name.strip().strip('"') for name in line.split(","))
     by_name = family.identify(file)
     candidates = family.feeds if by_name is None else (by_name,)
     for feed in candidates:
         if feed.parse is not None:
-            if line.startswith("{"):
+            if line.startswith("{") and not in_columns:
                 return feed, (), False
             continue
-        if feed.header and set(feed.wanted) <= set(found):
+        if (feed.header or in_columns) and set(feed.wanted) <= set(found):
             return feed, found, True
-    if by_name is not None and len(found) == len(by_name.columns):
+    if by_name is not None and not in_columns and len(found) == len(by_name.columns):
         return by_name, by_name.columns, False
     known = "; ".join(
         f"{feed.name} ({'lines of JSON' if feed.parse else ','.join(feed.wanted)})" for feed in family.feeds

@@ -20,7 +20,8 @@ from replay.sources._feed_markets import FeedMarkets
 from replay.sources._feed_reader import FeedReader, UnorderedReader
 from replay.sources._made_prices import make_prices, without_marks
 from replay.sources._merge import Columns, merge_by_time
-from replay.sources._read import Lines, Progress, name_inputs
+from replay.sources._parquet import ParquetRows
+from replay.sources._read import Lines, Progress, is_parquet, name_inputs
 from replay.sources._rejects import Rejects
 from replay.sources.feeds import Family, Feed, Opened, find_feed
 from replay.sources.ticker import NextFundingReader
@@ -85,7 +86,7 @@ def load_feeds(
                 number = markets.known if beside else markets.number
                 with ExitStack() as stack:
                     opened = [
-                        Opened(stack.enter_context(Lines(file, names[file])), feed, columns, header)
+                        Opened(_entered(stack, file, names[file]), feed, columns, header)
                         for file, feed, columns, header in mine
                     ]
                     streams = [
@@ -122,10 +123,21 @@ def load_feeds(
     return manifest
 
 
+def _entered(stack: ExitStack, file: Path, name: str) -> Lines | ParquetRows:
+    """Open a file until the stack closes: rows of Parquet, lines of any other."""
+    return (
+        stack.enter_context(ParquetRows(file, name))
+        if is_parquet(file)
+        else stack.enter_context(Lines(file, name))
+    )
+
+
 def _is_empty(file: Path) -> bool:
     """Tell whether a file holds nothing, as a recorder writes for a day without rows."""
     if file.stat().st_size == 0:
         return True
+    if is_parquet(file):
+        return False
     with Lines(file) as lines:
         return lines.is_at_end()
 
