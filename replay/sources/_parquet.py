@@ -77,6 +77,7 @@ class ParquetRows:
             raise _damaged(self.path, failure) from failure
 
     def _text(self, column: pa.Array, name: str) -> pa.StringArray:
+        column.validate(full=True)  # text of a damaged file need not be UTF-8
         kind = column.type
         if pa.types.is_dictionary(kind):
             column, kind = column.dictionary_decode(), kind.value_type

@@ -176,6 +176,15 @@ def test_a_damaged_parquet_is_one_error(tmp_path: Path) -> None:
         import_source("columns", [mine, file], tmp_path / "tape")
 
 
+def test_text_of_parquet_that_is_no_utf8_is_one_error(tmp_path: Path) -> None:
+    """The text stands in the file as it is, uncompressed; one byte of it is made another."""
+    mine, file = parquet(tmp_path, side=pa.array(["buy", "quite-another"]))
+    pq.write_table(pq.read_table(file), file, compression="none", use_dictionary=False)
+    file.write_bytes(file.read_bytes().replace(b"quite-another", b"quite\xb4another"))
+    with pytest.raises(SourceError, match=r"is damaged Parquet: .*UTF-?8"):
+        import_source("columns", [mine, file], tmp_path / "tape")
+
+
 CANDLES = ROOT.parent / "shared" / "data" / "funding-oi" / "candles.parquet"
 
 
