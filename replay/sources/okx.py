@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LACKS = (
     "Who traded: `replay populate` makes accounts for such a day.",
     "Which trades were forced, marks and index; funding and depth where no such file is given.",
-    "Sizes of contracts: they are not in the files, so that quantities of swaps are contracts of one coin.",
+    "Sizes of contracts, but for those of a file of instruments beside them (the kept answer of "
+    "`GET /api/v5/public/instruments?instType=SWAP`, JSON).",
 )
 ASSUMES = (
     "A day of trades and funding is a day of UTC+8: the file of the 10th holds the 9th from 16:00 to the 10th 16:00 "
@@ -30,15 +31,16 @@ ASSUMES = (
     "one is not seen until the next of the 96 snapshots of a day.",
     "A funding rate is that of the payment at its `funding_time`; those of swaps that no other file names are left "
     "out and counted.",
-    "A linear swap is one coin a contract. That is wrong where the contract value is not 1; multiply, or import by "
-    "`columns` with the contract value.",
-    "An inverse swap (against USD) is 100 USD a contract of BTC, 10 USD of any other coin.",
+)
+_ASSUMED_SIZES = (
+    "Without a file of instruments a linear swap is one coin a contract, which is wrong where the contract value is "
+    "not 1; an inverse swap (against USD) is 100 USD a contract of BTC, 10 USD of any other coin."
 )
 _SWAP = re.compile(r"(?P<base>[A-Z0-9]+)-(?P<quote>USDT|USDC|USD)(-SWAP)?$")
 
 
 def describe(symbol: str, file: Path) -> Contract:
-    """Return what an instrument is; see :data:`ASSUMES`."""
+    """Return what an instrument is without a file that tells it; see :data:`_ASSUMED_SIZES`."""
     from replay.sources import symbols
 
     match = _SWAP.fullmatch(symbol)
@@ -76,9 +78,27 @@ def _load(
     rejects: Path | None,
     on_progress: OnProgress | None,
 ) -> dict[str, Any]:
+    from replay.folders import sha256_file
+    from replay.sources import symbols
     from replay.sources.feeds import Family, Feed
     from replay.sources.market_data import load_feeds
+    from replay.sources.okx_instruments import is_instruments, read_instruments
 
+    told = [file for file in inputs if is_instruments(file)]
+    inputs = [file for file in inputs if file not in told]
+    known: dict[str, Contract | str] = {}
+    for file in told:
+        known |= read_instruments(file)
+
+    def contract_of(symbol: str, file: Path) -> Contract:
+        if not told or not symbol.endswith("-SWAP"):
+            return describe(symbol, file)
+        found = known.get(symbol, "it is not there")
+        if isinstance(found, str):
+            raise symbols.unknown(symbol, file, f"is not understood from {told[0].name}: {found}")
+        return found
+
+    sizes = tuple(f"Contract sizes are those of {file.name}, SHA-256 {sha256_file(file)}." for file in told)
     trades = Feed(
         name="trades",
         table="trades",
@@ -103,7 +123,9 @@ def _load(
         beside=True,
     )
     books = Feed("L2orderbook", "depth", (), "", "", parse=book_message)
-    family = Family("okx", "okx", (trades, funding, books), describe, LACKS, ASSUMES)
+    family = Family(
+        "okx", "okx", (trades, funding, books), contract_of, LACKS, (*ASSUMES, *(sizes or (_ASSUMED_SIZES,)))
+    )
     return load_feeds(family, inputs, out, force=force, rejects=rejects, on_progress=on_progress)
 
 
@@ -115,6 +137,6 @@ SOURCE = Source(
         "Funding rates, and depth, one book a second, where such files are given.",
     ),
     lacks=LACKS,
-    assumes=ASSUMES,
+    assumes=(*ASSUMES, _ASSUMED_SIZES),
     load=_load,
 )

@@ -9,6 +9,7 @@ import io
 import json
 import tarfile
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from replay.errors import SourceError
 from replay.sources import import_source
 from replay.sources._book_lines import grouped
 from replay.tape.read import Tape, open_tape
-from replay.tape.schema import Side
+from replay.tape.schema import Payoff, Side
 
 START = 1_760_054_400_000  # 2025-10-10T00:00:00Z in milliseconds
 BID, ASK = int(Side.BID), int(Side.ASK)
@@ -236,3 +237,81 @@ def test_okx_funding_of_the_markets_of_the_tape_in_any_order(tmp_path: Path) -> 
         ((START + 28_800_000) * 10**6, 0, -12_500_000),
     ]
     assert tape.manifest["counts"]["rows of other markets"] == 1
+
+
+def instruments(*swaps: dict[str, str]) -> str:
+    kinds = {"instType": "SWAP", "ctMult": "1", "ctType": "linear", "settleCcy": "USDT"}
+    return json.dumps({"code": "0", "msg": "", "data": [kinds | swap for swap in swaps]}, indent=1)
+
+
+def okx_trade(folder: Path, symbol: str) -> Path:
+    file = folder / f"{symbol}-trades-2025-10-10.csv"
+    file.write_text(
+        f"instrument_name,trade_id,side,price,size,created_time\n{symbol},1,buy,121000.5,3,{START}\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("swap", "payoff", "multiplier", "settle"),
+    [
+        ({"instId": "BTC-USDT-SWAP", "ctVal": "0.01"}, Payoff.LINEAR, Fraction(1, 100), "USDT"),
+        (
+            {"instId": "SHIB-USDT-SWAP", "ctVal": "1000", "ctMult": "10"},
+            Payoff.LINEAR,
+            Fraction(10_000),
+            "USDT",
+        ),
+        (
+            {"instId": "BTC-USD-SWAP", "ctVal": "100", "ctType": "inverse", "settleCcy": "BTC"},
+            Payoff.INVERSE,
+            Fraction(100),
+            "BTC",
+        ),
+    ],
+)
+def test_a_file_of_instruments_tells_what_a_contract_of_okx_is(
+    tmp_path: Path, swap: dict[str, str], payoff: Payoff, multiplier: Fraction, settle: str
+) -> None:
+    """A swap that no other file names does not matter."""
+    strange = {"instId": "XYZ-ABC_UM-SWAP", "ctVal": "1"}
+    (tmp_path / "instruments.json").write_text(instruments(swap, strange), encoding="utf-8")
+    trades = okx_trade(tmp_path, swap["instId"])
+    tape = imported("okx", tmp_path, trades, tmp_path / "instruments.json")
+    (market,) = tape.markets
+    assert (market.payoff, market.multiplier) == (payoff, multiplier)
+    assert tape.ledgers == [("", settle)]
+    assert any("instruments.json, SHA-256" in text for text in tape.manifest["assumptions"])
+
+
+def test_a_swap_that_the_file_of_instruments_lacks_is_one_error(tmp_path: Path) -> None:
+    text = instruments({"instId": "ETH-USDT-SWAP", "ctVal": "0.1"})
+    (tmp_path / "instruments.json").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        SourceError, match=r"'BTC-USDT-SWAP' is not understood from instruments\.json: it is not there"
+    ):
+        imported("okx", tmp_path, okx_trade(tmp_path, "BTC-USDT-SWAP"), tmp_path / "instruments.json")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", ""])
+def test_a_contract_value_that_is_none_is_one_error(tmp_path: Path, value: str) -> None:
+    strange = {"instId": "XYZ-ABC_UM-SWAP", "ctVal": "1"}
+    text = instruments({"instId": "BTC-USDT-SWAP", "ctVal": value}, strange)
+    (tmp_path / "instruments.json").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        SourceError, match=r"'BTC-USDT-SWAP' is not understood from instruments\.json: ValueError"
+    ):
+        imported("okx", tmp_path, okx_trade(tmp_path, "BTC-USDT-SWAP"), tmp_path / "instruments.json")
+
+
+RECORDED = (
+    Path(__file__).parents[3] / "shared" / "data" / "payloads" / "okx" / "http_get_instruments_swap.json"
+)
+
+
+@pytest.mark.skipif(not RECORDED.is_file(), reason="the recordings in ../shared/data are not here")
+def test_a_recorded_answer_of_instruments(tmp_path: Path) -> None:
+    """0.01 BTC a contract, as the answer has it."""
+    tape = imported("okx", tmp_path, okx_trade(tmp_path, "BTC-USDT-SWAP"), RECORDED)
+    assert tape.markets[0].multiplier == Fraction(1, 100)

@@ -21,7 +21,7 @@ import pytest
 from replay.errors import ReplayError
 from replay.sources import import_source
 from tests.sources.node_fills import ANN, BEN, block, match
-from tests.sources.test_book_lines import BYBIT, bybit, okx
+from tests.sources.test_book_lines import BYBIT, bybit, instruments, okx
 from tests.sources.test_column_maps import FILES as MAPPED
 from tests.sources.test_column_maps import MAP
 from tests.sources.test_hyperliquid_beside import COLUMNS, book, context, event, update
@@ -181,6 +181,18 @@ KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]]
             "instrument_name,funding_rate,funding_time",
             lambda n: f"BTC-USDT-SWAP,0.0000{n},{START + n * 3_600_000}",
         ),
+        [
+            (
+                "BTC-USDT-SWAP-trades-2025-10-10.csv",
+                f"instrument_name,trade_id,side,price,size,created_time\nBTC-USDT-SWAP,1,buy,1.5,3,{START}\n",
+            )
+        ],
+        [],
+    ),
+    "okx instruments": (
+        "okx",
+        "instruments.json",
+        instruments({"instId": "BTC-USDT-SWAP", "ctVal": "0.01"}),
         [
             (
                 "BTC-USDT-SWAP-trades-2025-10-10.csv",
