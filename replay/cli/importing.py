@@ -46,8 +46,8 @@ def import_(source: str, paths: tuple[Path, ...], out: Path, rejects: Path | Non
     """Turn public files into a tape.
 
     PATH is a file, a folder (all files in it, to any depth) or a pattern in quotes. Compression and form are
-    told by content, not by name: plain text, lz4 frames and gzip are read. The same files give the same
-    bytes, in whatever order they are named.
+    told by content, not by name: plain text, lz4 frames, gzip, zstd and zip are read, and a tar of one file in
+    them. The same files give the same bytes, in whatever order they are named.
 
     \b
     Examples:

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from replay.sources._csv import Texts, read_texts
+from replay.sources._csv import Texts
+from replay.sources._feed_reader import FeedReader
 from replay.sources._merge import Columns
 from replay.sources._numbers import Numbers, parse_numbers
-from replay.sources.feeds import FeedReader
 from replay.tape.schema import Side
 from replay.units import NS_PER_SECOND
 
@@ -55,14 +55,8 @@ class SnapshotReader(FeedReader):
 
     def _rows(self) -> Iterator[_Rows]:
         """Yield the rows that have a moment; moments never fall."""
-        opened, last = self._opened, -(1 << 63)
-        for texts in read_texts(
-            opened.lines,
-            self._rejects,
-            names=opened.names,
-            has_header=opened.has_header,
-            wanted=opened.feed.wanted,
-        ):
+        last = -(1 << 63)
+        for texts in self._texts():
             self._counts["rows read"] += texts.rows
             problems: list[tuple[Any, str, str]] = []
             ts = self._moments(texts, problems)
@@ -241,21 +235,26 @@ class _Book:
             for side in (Side.BID, Side.ASK)
             for price in sorted(self._sides[side], reverse=side == Side.BID)[:DEEPEST]
         ]
-        places = [_digits(price) for _, price, _, _ in rows]
-        return {
-            "ts": np.full(len(rows), self.ts, np.int64),
-            "market": np.full(len(rows), market, np.int32),
-            "side": np.array([int(row[0]) for row in rows], np.int8),
-            "price": np.array(
-                [row[1] // 10 ** (BOOK_DIGITS - d) for row, d in zip(rows, places, strict=True)], np.int64
-            ),
-            "price_digits": np.array(places, np.int8),
-            "qty": np.array([row[2] for row in rows], np.int64),
-            "qty_digits": np.array([row[3] for row in rows], np.int8),
-        }
+        return level_columns(self.ts, market, rows)
 
 
-def _digits(price: int) -> int:
+def level_columns(ts: int, market: int, rows: list[tuple[Side, int, int, int]]) -> Columns:
+    """Return rows of (side, price in 1e-12, mantissa and digits of the quantity) as columns of a table."""
+    places = [price_digits(price) for _, price, _, _ in rows]
+    return {
+        "ts": np.full(len(rows), ts, np.int64),
+        "market": np.full(len(rows), market, np.int32),
+        "side": np.array([int(row[0]) for row in rows], np.int8),
+        "price": np.array(
+            [row[1] // 10 ** (BOOK_DIGITS - d) for row, d in zip(rows, places, strict=True)], np.int64
+        ),
+        "price_digits": np.array(places, np.int8),
+        "qty": np.array([row[2] for row in rows], np.int64),
+        "qty_digits": np.array([row[3] for row in rows], np.int8),
+    }
+
+
+def price_digits(price: int) -> int:
     """Return the fewest decimals that hold a price in 1e-12."""
     digits = BOOK_DIGITS
     while digits and price % 10 == 0:

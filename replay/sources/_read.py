@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 from replay.errors import SourceError
 from replay.progress import OnProgress
@@ -96,6 +96,14 @@ def name_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
     return {file: real.relative_to(common).as_posix() for file, real in resolved.items()}
 
 
+_TAR_HEAD = 512
+
+
+def _is_tar(head: bytes) -> bool:
+    """Tell whether bytes begin a tar archive: its mark stands at byte 257 of the first header."""
+    return head[257:262] == b"ustar"
+
+
 class _Counted(io.RawIOBase):
     """A raw file that counts and hashes what is read from it."""
 
@@ -112,6 +120,59 @@ class _Counted(io.RawIOBase):
         buffer[: len(data)] = data
         self.count += len(data)
         self.hash.update(data)
+        return len(data)
+
+
+class _TarMember(io.RawIOBase):
+    """The one file of a tar archive, read as the archive streams by; at its end the archive is read to its end."""
+
+    def __init__(self, stream: io.BufferedReader[Any], path: Path) -> None:
+        import tarfile
+
+        self._broken = tarfile.TarError
+        self._stream = stream
+        self._path = path
+        self._is_done = False
+        try:
+            self._archive = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with its stream
+            self._member = self._next()
+        except tarfile.TarError as failure:
+            raise self._damaged(failure) from failure
+        if self._member is None:
+            raise SourceError("is a tar archive without a file", file=path)
+
+    def _next(self) -> IO[bytes] | None:
+        while (entry := self._archive.next()) is not None:
+            if entry.isfile():
+                return self._archive.extractfile(entry)
+        return None
+
+    def _damaged(self, failure: Exception) -> SourceError:
+        return SourceError(
+            f"its tar archive is damaged: {failure}", file=self._path, mend="fetch the file again"
+        )
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._is_done or self._member is None:
+            return 0
+        try:
+            data = self._member.read(len(buffer))
+            if not data:
+                if self._next() is not None:
+                    raise SourceError(
+                        "holds several files, one is read",
+                        file=self._path,
+                        mend="unpack it into a folder and name that",
+                    )
+                while self._stream.read(_CHUNK):
+                    pass
+                self._is_done = True
+        except self._broken as failure:
+            raise self._damaged(failure) from failure
+        buffer[: len(data)] = data
         return len(data)
 
 
@@ -140,7 +201,7 @@ class Lines:
         try:
             self._counted = _Counted(self._exit.enter_context(self.path.open("rb", buffering=0)))
             buffered = self._exit.enter_context(io.BufferedReader(self._counted, _CHUNK))
-            self._stream = self._decompressed(buffered)
+            self._stream = self._unpacked(self._decompressed(buffered))
         except OSError as failure:
             self._exit.close()
             raise SourceError(f"cannot be read: {failure.strerror}", file=self.path) from failure
@@ -165,7 +226,7 @@ class Lines:
             raise SourceError("is empty", file=self.path)
         form = next((form for magic, form in _MAGIC if head.startswith(magic)), None)
         if form is None:
-            if _CONTROL & set(head):
+            if _CONTROL & set(head) and not _is_tar(head):
                 raise SourceError(
                     "is neither text nor a compression that is known",
                     file=self.path,
@@ -190,6 +251,12 @@ class Lines:
         import lz4.frame
 
         return io.BufferedReader(self._exit.enter_context(lz4.frame.LZ4FrameFile(stream)), _CHUNK)
+
+    def _unpacked(self, stream: io.BufferedReader[Any]) -> io.BufferedReader[Any]:
+        """Return the one file of a tar archive, or the stream itself where it is none."""
+        if not _is_tar(self._checked(stream.peek, _TAR_HEAD)):
+            return stream
+        return io.BufferedReader(self._exit.enter_context(_TarMember(stream, self.path)), _CHUNK)
 
     def _member(self, stream: io.BufferedReader[Any]) -> io.BufferedReader[Any]:
         """Open the one file of a zip archive; its directory stands at the end, so it is read twice."""
@@ -305,6 +372,16 @@ def is_parquet(path: Path) -> bool:
         return False
 
 
+class Reading(Protocol):
+    """A file that is being read."""
+
+    name: str
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file itself read so far."""
+
+
 class Progress:
     """Turns bytes read of several files into shares of an import.
 
@@ -318,11 +395,11 @@ class Progress:
         self._done = 0
         self._on_progress = on_progress
 
-    def reading(self, lines: Lines, text: str = "") -> None:
+    def reading(self, lines: Reading, text: str = "") -> None:
         """Tell how far the reading is, while ``lines`` is read."""
         self._tell(self._done + lines.bytes_read, text or f"reading {lines.name}")
 
-    def read(self, lines: Lines) -> None:
+    def read(self, lines: Reading) -> None:
         """Note that a file was read to its end."""
         self._done += lines.bytes_read
         self._tell(self._done, f"read {lines.name}")

@@ -26,6 +26,7 @@ LACKS = (
     "Executions of the insurance fund and of auto-deleveraging: the archive leaves them out, and their numbers are "
     "missing in the sequence.",
     "Marks and index finer than a minute.",
+    "Open interest and ratios of longs to shorts: `metrics` files are not read, since a tape has no table for them.",
     "Liquidations beyond the exchange's feed, which prints at most one a second and symbol.",
 )
 ASSUMES = (

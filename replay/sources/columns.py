@@ -1,4 +1,4 @@
-"""``replay import columns MAP FILE...``: any comma-separated files, by a map that says what is what.
+"""``replay import columns MAP FILE...``: any comma-separated or Parquet files, by a map that says what is what.
 
 The map is TOML: ``venue``; for each kind of file a ``[[feed]]``; for each symbol a ``[contracts.SYMBOL]``. See
 ``docs/column-maps.md``. Those of BitMEX, Kraken, Gate, Bitget and KuCoin come with the program, by name.
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from replay.sources.feeds import Contract, Feed
 
 LACKS = ("Who traded: `replay populate` makes accounts for such a day.", "What the map does not name.")
-ASSUMES = ("The map says what the columns are, their unit of time, and what a contract is.",)
+ASSUMES = (
+    "The map says what the columns are, their unit of time, and what a contract is.",
+    "Floating point in Parquet is meant to 15 significant digits, a moment without a zone in UTC.",
+)
 
 _MAPS = Path(__file__).with_name("maps")
 _PAYOFFS = {"linear": 0, "inverse": 1, "spot": 2}
@@ -183,7 +186,7 @@ def _load(
 
 SOURCE = Source(
     name="columns",
-    summary="Any comma-separated files of trades, prices or funding, by a map of their columns: "
+    summary="Any comma-separated or Parquet files of trades, prices or funding, by a map of their columns: "
     "MAP.toml, or bitmex, kraken, gate, bitget, kucoin",
     has=("What the map names: trades with taker side and number, prices, funding rates.",),
     lacks=LACKS,

@@ -13,49 +13,32 @@ import pyarrow as pa
 
 from replay.errors import SourceError
 from replay.progress import OnProgress
+from replay.sources._bands import levels_of_bands
+from replay.sources._book_lines import BookLinesReader
 from replay.sources._books import ChangesReader, SnapshotReader
+from replay.sources._feed_markets import FeedMarkets
+from replay.sources._feed_reader import FeedReader, UnorderedReader
+from replay.sources._made_prices import make_prices, without_marks
 from replay.sources._merge import Columns, merge_by_time
-from replay.sources._read import Lines, Progress, name_inputs
+from replay.sources._parquet import ParquetRows
+from replay.sources._read import Lines, Progress, is_parquet, name_inputs
 from replay.sources._rejects import Rejects
-from replay.sources.feeds import Contract, Family, Feed, FeedReader, Opened, find_feed
+from replay.sources.feeds import Family, Feed, Opened, find_feed
 from replay.sources.ticker import NextFundingReader
-from replay.tape.prices import LastBySecond, index_of, mark_of, price_rows
-from replay.tape.schema import Payoff, PriceKind, Side
+from replay.tape.prices import LastBySecond
+from replay.tape.schema import PriceKind
 from replay.tape.write import TapeWriter
 
 Array = npt.NDArray[Any]
 
+_ORDER = (
+    *((table, False) for table in ("trades", "liquidations", "prices", "funding", "bands", "depth")),
+    ("funding", True),
+)
+"""Tables in the order in which they are read; last what is beside the markets of all other files."""
+
 UNSEEN = "@unseen"
 """Whose liquidations are that the source prints without a name."""
-
-
-class _Markets:
-    """Numbers of symbols: markets of the tape, and spot markets apart from it."""
-
-    def __init__(self, family: Family, writer: TapeWriter) -> None:
-        self._family = family
-        self._writer = writer
-        self.contracts: list[Contract] = []
-        self.tape_market: list[int] = []  # -1 for spot
-        self.marked: set[int] = set()  # tape markets that a file gives marks of
-        self._numbers: dict[tuple[str, bool], int] = {}
-
-    def number(self, symbol: str, file: Path) -> int:
-        """Return the number of a symbol, describing it on first sight."""
-        contract = self._family.describe(symbol, file)
-        key = (f"{file.name.split('_', 1)[0]}:{symbol}" if contract.payoff == Payoff.SPOT else symbol, True)
-        known = self._numbers.get(key)
-        if known is not None:
-            return known
-        number = self._numbers[key] = len(self.contracts)
-        self.contracts.append(contract)
-        market = -1
-        if contract.payoff != Payoff.SPOT:
-            market = self._writer.market(
-                symbol, settle=contract.settle, payoff=contract.payoff, multiplier=contract.multiplier
-            )
-        self.tape_market.append(market)
-        return number
 
 
 def load_feeds(
@@ -91,23 +74,23 @@ def load_feeds(
     digits: dict[int, int] = {}
     sources = []
     with TapeWriter(out, venue=family.venue, importer=family.importer, force=force) as writer:
-        markets = _Markets(family, writer)
+        markets = FeedMarkets(family, writer)
         with Rejects(rejects, inputs=inputs, out=out, force=force) as aside:
-            for table in ("trades", "liquidations", "prices", "funding", "bands", "depth"):
+            for table, beside in _ORDER:
                 mine = [
                     (file, feed, columns, header)
                     for file, (first, columns, header) in zip(inputs, found, strict=True)
                     for feed in (first, *first.also)
-                    if feed.table == table
+                    if feed.table == table and feed.beside == beside
                 ]
+                number = markets.known if beside else markets.number
                 with ExitStack() as stack:
                     opened = [
-                        Opened(stack.enter_context(Lines(file, names[file])), feed, columns, header)
+                        Opened(_entered(stack, file, names[file]), feed, columns, header)
                         for file, feed, columns, header in mine
                     ]
                     streams = [
-                        _with_kind(_reader(part, aside, counts).batches(markets.number), part.feed)
-                        for part in opened
+                        _with_kind(_reader(part, aside, counts).batches(number), part.feed) for part in opened
                     ]
                     for batch in merge_by_time(streams, passed=_tells(progress, opened)):
                         _append(table, batch, markets, writer, lasts, digits, counts)
@@ -119,9 +102,9 @@ def load_feeds(
         assumed = list(family.assumes)
         has_marks = any(feed.table == "prices" and feed.kind == PriceKind.MARK for feed, _, _ in found)
         if not has_marks and any(market >= 0 for market in markets.tape_market):
-            assumed += _make_prices(markets, lasts, digits, writer, counts)
+            assumed += make_prices(markets, lasts, digits, writer, counts)
         elif has_marks:
-            assumed += _without_marks(markets)
+            assumed += without_marks(markets)
         if not any(market >= 0 for market in markets.tape_market):
             raise SourceError(
                 "no file holds a derivative",
@@ -140,10 +123,21 @@ def load_feeds(
     return manifest
 
 
+def _entered(stack: ExitStack, file: Path, name: str) -> Lines | ParquetRows:
+    """Open a file until the stack closes: rows of Parquet, lines of any other."""
+    return (
+        stack.enter_context(ParquetRows(file, name))
+        if is_parquet(file)
+        else stack.enter_context(Lines(file, name))
+    )
+
+
 def _is_empty(file: Path) -> bool:
     """Tell whether a file holds nothing, as a recorder writes for a day without rows."""
     if file.stat().st_size == 0:
         return True
+    if is_parquet(file):
+        return False
     with Lines(file) as lines:
         return lines.is_at_end()
 
@@ -166,6 +160,10 @@ def _refuse_two_books(inputs: Sequence[Path], feeds: Sequence[Feed]) -> None:
 
 def _reader(part: Opened, aside: Rejects, counts: dict[str, int]) -> FeedReader:
     """Return the reader that a feed needs."""
+    if part.feed.parse is not None:
+        return BookLinesReader(part, aside, counts)
+    if part.feed.unordered:
+        return UnorderedReader(part, aside, counts)
     if part.feed.levels:
         return SnapshotReader(part, aside, counts)
     if part.feed.snapshot:
@@ -190,7 +188,7 @@ def _with_kind(batches: Iterator[Columns], feed: Feed) -> Iterator[Columns]:
 def _append(
     table: str,
     batch: Columns,
-    markets: _Markets,
+    markets: FeedMarkets,
     writer: TapeWriter,
     lasts: dict[int, LastBySecond],
     digits: dict[int, int],
@@ -233,7 +231,7 @@ def _append(
 def _liquidations(
     columns: dict[str, Any],
     numbers: Array,
-    markets: _Markets,
+    markets: FeedMarkets,
     writer: TapeWriter,
     counts: dict[str, int],
 ) -> dict[str, Any]:
@@ -248,113 +246,3 @@ def _liquidations(
         "qty": columns["qty"] * columns["taker_side"],
         "price_kind": pa.array(kinds, pa.string()),
     }
-
-
-def levels_of_bands(columns: dict[str, Any]) -> dict[str, Any]:
-    """Turn cumulative percentage bands into price levels.
-
-    A band holds the quantity from the middle to a percentage, negative for bids, with its notional. What lies
-    between two bands is one level: the difference of both quantities, at the difference of both notionals
-    over it, the mean price of what is there. A band that adds nothing, or nothing that has a price, is no level.
-
-    Args:
-        columns: Rows of ``ts``, ``market``, ``percentage``, ``depth`` and ``notional`` (floats), in order of time.
-    """
-    ts, market = columns["ts"], columns["market"]
-    percentage, depth, notional = columns["percentage"], columns["depth"], columns["notional"]
-    side = np.where(percentage < 0, int(Side.BID), int(Side.ASK)).astype(np.int8)
-    order = np.lexsort((np.abs(percentage), side, market, ts))
-    ts, market, side = ts[order], market[order], side[order]
-    depth, notional = depth[order], notional[order]
-    fresh = np.ones(len(ts), bool)
-    fresh[1:] = (ts[1:] != ts[:-1]) | (market[1:] != market[:-1]) | (side[1:] != side[:-1])
-    before = np.concatenate(([0.0], depth[:-1]))
-    value_before = np.concatenate(([0.0], notional[:-1]))
-    qty = depth - np.where(fresh, 0.0, before)
-    value = notional - np.where(fresh, 0.0, value_before)
-    kept = np.flatnonzero((qty > 0) & (value > 0))
-    return {
-        "ts": ts[kept],
-        "market": market[kept],
-        "side": side[kept],
-        "price": np.round(value[kept] / qty[kept] * 10**_BAND_DIGITS).astype(np.int64),
-        "price_digits": np.full(len(kept), _BAND_DIGITS, np.int8),
-        "qty": np.round(qty[kept] * 10**_BAND_DIGITS).astype(np.int64),
-        "qty_digits": np.full(len(kept), _BAND_DIGITS, np.int8),
-    }
-
-
-_BAND_DIGITS = 6
-
-
-def _without_marks(markets: _Markets) -> list[str]:
-    """Say which markets have no mark, where files give marks of others: none is then made."""
-    bare = [
-        contract.base
-        for contract, market in zip(markets.contracts, markets.tape_market, strict=True)
-        if market >= 0 and market not in markets.marked
-    ]
-    if not bare:
-        return []
-    return [
-        f"{', '.join(sorted(set(bare)))}: no file gives a mark, and none is made where files give those of other "
-        "markets; the last trade stands in for it."
-    ]
-
-
-def _make_prices(
-    markets: _Markets,
-    lasts: dict[int, LastBySecond],
-    digits: dict[int, int],
-    writer: TapeWriter,
-    counts: dict[str, int],
-) -> list[str]:
-    """Write index and mark of each derivative; return what was assumed."""
-    if not lasts:
-        return ["The tape has no marks and no trades to make them of."]
-    first = min(last.first for last in lasts.values())
-    end = max(last.first + len(np.trim_zeros(last.prices, "b")) for last in lasts.values())
-    seconds = end - first
-    series: list[tuple[int, int, Array]] = []
-    places: list[int] = []
-    with_index, without, stale, left_out = 0, [], 0, 0
-    for number, market in enumerate(markets.tape_market):
-        if market < 0 or number not in lasts:
-            continue
-        base = markets.contracts[number].base
-        spot = [
-            lasts[other]
-            for other, contract in enumerate(markets.contracts)
-            if contract.payoff == Payoff.SPOT and contract.base == base and other in lasts
-        ]
-        index = np.zeros(seconds, np.int64)
-        fine = digits[number] + 2
-        if spot:
-            made = index_of(spot, first, seconds)
-            index, stale, left_out = made.price, stale + made.stale, left_out + made.left_out
-            series.append((market, int(PriceKind.INDEX), index))
-            places.append(fine)
-            with_index += 1
-        else:
-            without.append(base)
-        series.append((market, int(PriceKind.MARK), mark_of(index, lasts[number], first)))
-        places.append(fine)
-    for rows in price_rows(series, first, places):
-        writer.append("prices", rows)
-    counts["seconds with a held index"] = stale
-    counts["spot prices left out"] = left_out
-    assumed = []
-    if with_index:
-        assumed.append(
-            f"Index of {with_index} markets: each second the median of the last spot trades that are not older "
-            "than 60 s, without those 3 % from the median where three or more are fresh."
-        )
-        assumed.append(
-            f"Mark of {with_index} markets: the median of index, last trade, and index plus basis "
-            "smoothed over 30 s. "
-            "The venue's published mark is not on the tape."
-        )
-    if without:
-        names = ", ".join(sorted(set(without)))
-        assumed.append(f"Mark of {names}: the last trade of each second, for want of spot trades.")
-    return assumed

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from replay.sources._csv import Texts, read_texts
+from replay.sources._csv import Texts
+from replay.sources._feed_reader import FeedReader
 from replay.sources._merge import Columns
 from replay.sources._numbers import parse_numbers
-from replay.sources.feeds import FeedReader
 
 
 class NextFundingReader(FeedReader):
@@ -22,16 +22,9 @@ class NextFundingReader(FeedReader):
 
     def batches(self, market_of: Callable[[str, Path], int]) -> Iterator[Columns]:
         """Yield a row a payment, in order of payments."""
-        opened, feed = self._opened, self._opened.feed
         told: dict[int, tuple[int, int, int]] = {}
         last = -(1 << 63)
-        for texts in read_texts(
-            opened.lines,
-            self._rejects,
-            names=opened.names,
-            has_header=opened.has_header,
-            wanted=feed.wanted,
-        ):
+        for texts in self._texts():
             rows = sorted(self._payments(texts, told, market_of))
             moments = [max(last, row[0]) for row in rows]
             last = max([last, *moments])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
+from decimal import Context, Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from replay.errors import SourceError
@@ -85,6 +90,128 @@ def test_the_map_of_the_guide_works(tmp_path: Path) -> None:
     text = f"time,id,side,price,amount\n{NOON}250,5,buy,121000.5,300\n"
     tape = imported(tmp_path, tmp_path / "mine.toml", text, "BTCUSD-trades.csv")
     assert tape.markets[0].multiplier == 100
+
+
+MAP = """
+venue = "example"
+[[feed]]
+name = "trades"
+table = "trades"
+columns = ["at", "symbol", "side", "price", "amount"]
+time = "at"
+unit = "iso"
+symbol = "symbol"
+price = "price"
+qty = "amount"
+side = "side"
+sides = { buy = 1, sell = -1 }
+[contracts.BTCUSD]
+base = "BTC"
+payoff = "linear"
+settle = "USD"
+"""
+
+
+def parquet(folder: Path, **columns: pa.Array) -> tuple[Path, Path]:
+    """Write a map and a file of two trades in which some columns are others."""
+    told = {
+        "at": pa.array([NOON * 10**6 + 250_000, (NOON + 1) * 10**6], pa.timestamp("us", "Europe/Berlin")),
+        "symbol": pa.array(["BTCUSD", "BTCUSD"]).dictionary_encode(),
+        "side": pa.array(["buy", "sell"], pa.large_string()),
+        "price": pa.array([121_000.5, 0.1 + 0.2]),
+        "amount": pa.array(["0.000000012", "7"]),
+    } | columns
+    (folder / "mine.toml").write_text(MAP, encoding="utf-8")
+    pq.write_table(pa.table(told), folder / "trades.parquet")
+    return folder / "mine.toml", folder / "trades.parquet"
+
+
+AMOUNTS = {
+    "text": (pa.array(["0.5", "7"]), [0.5, 7]),
+    "floating point": (pa.array([1.2e-5, 7.0]), [0.000012, 7]),
+    "whole numbers": (pa.array([3, 7], pa.int32()), [3, 7]),
+    "decimals": (pa.array([Decimal("0.50"), Decimal("7.25")], pa.decimal128(9, 2)), [0.5, 7.25]),
+}
+
+
+@pytest.mark.parametrize("kind", AMOUNTS)
+def test_a_map_reads_parquet(tmp_path: Path, kind: str) -> None:
+    """0.1 + 0.2 of floating point is 0.3 in 15 digits; a moment is UTC whatever its zone."""
+    column, amounts = AMOUNTS[kind]
+    mine, file = parquet(tmp_path, amount=column)
+    manifest = import_source("columns", [mine, file], tmp_path / "tape")
+    tape = open_tape(tmp_path / "tape")
+    market = tape.markets[0]
+    found = tape.select("SELECT ts, price, qty, taker_side FROM trades ORDER BY ts")
+    assert [row[0] for row in found] == [NOON * 10**9 + 250_000_000, (NOON + 1) * 10**9]
+    assert [Fraction(row[1], 10**market.price_scale) for row in found] == [
+        Fraction("121000.5"),
+        Fraction("0.3"),
+    ]
+    assert [row[2] / 10**market.qty_scale for row in found] == amounts
+    assert [row[3] for row in found] == [1, -1]
+    (source,) = manifest["sources"]
+    assert source["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"price": pa.array([1.5, None])}, "trades.parquet:2: price: '' is no plain decimal number"),
+        ({"price": pa.array([1.5, float("inf")])}, "price: 'Infinity' is no plain decimal number"),
+        ({"price": pa.array([[1.5], [2.5]])}, "price: is a column of list"),
+    ],
+)
+def test_a_bad_cell_or_column_of_parquet_is_one_error(
+    tmp_path: Path, columns: dict[str, pa.Array], problem: str
+) -> None:
+    with pytest.raises(SourceError, match=re.escape(problem)):
+        import_source("columns", parquet(tmp_path, **columns), tmp_path / "tape")
+
+
+def test_a_damaged_parquet_is_one_error(tmp_path: Path) -> None:
+    mine, file = parquet(tmp_path)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(SourceError, match="is damaged Parquet"):
+        import_source("columns", [mine, file], tmp_path / "tape")
+
+
+def test_text_of_parquet_that_is_no_utf8_is_one_error(tmp_path: Path) -> None:
+    """The text stands in the file as it is, uncompressed; one byte of it is made another."""
+    mine, file = parquet(tmp_path, side=pa.array(["buy", "quite-another"]))
+    pq.write_table(pq.read_table(file), file, compression="none", use_dictionary=False)
+    file.write_bytes(file.read_bytes().replace(b"quite-another", b"quite\xb4another"))
+    with pytest.raises(SourceError, match=r"is damaged Parquet: .*UTF-?8"):
+        import_source("columns", [mine, file], tmp_path / "tape")
+
+
+CANDLES = ROOT.parent / "shared" / "data" / "funding-oi" / "candles.parquet"
+
+
+@pytest.mark.skipif(not CANDLES.is_file(), reason="the recordings in ../shared/data are not here")
+def test_a_recorded_parquet_row_by_row(tmp_path: Path) -> None:
+    """Hourly candles of five coins: each opening price is the number of 15 digits next to that of the file."""
+    nearest = Context(prec=15).create_decimal_from_float
+    told = pq.read_table(CANDLES, columns=["timestamp", "coin", "o"]).to_pydict()
+    entries = "".join(
+        f'[contracts.{coin}]\nbase = "{coin}"\npayoff = "linear"\nsettle = "USD"\n'
+        for coin in sorted(set(told["coin"]))
+    )
+    (tmp_path / "mine.toml").write_text(
+        'venue = "example"\n[[feed]]\nname = "candles"\ntable = "prices"\nkind = "mark"\ntime = "timestamp"\n'
+        'columns = ["timestamp", "coin", "o"]\nunit = "iso"\nsymbol = "coin"\nprice = "o"\n' + entries,
+        encoding="utf-8",
+    )
+    import_source("columns", [tmp_path / "mine.toml", CANDLES], tmp_path / "tape")
+    tape = open_tape(tmp_path / "tape")
+    found = [
+        (ts // 10**9, tape.markets[market].name, Fraction(price, 10 ** tape.markets[market].mark_scale))
+        for ts, market, price in tape.select("SELECT ts, market, price FROM prices ORDER BY seq")
+    ]
+    assert found == [
+        (int(ts.timestamp()), coin, Fraction(nearest(price)))
+        for ts, coin, price in zip(told["timestamp"], told["coin"], told["o"], strict=True)
+    ]
 
 
 def test_a_symbol_that_a_shipped_map_lacks_is_one_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import random
@@ -13,12 +14,16 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from replay.errors import ReplayError
 from replay.sources import import_source
 from tests.sources.node_fills import ANN, BEN, block, match
+from tests.sources.test_book_lines import BYBIT, bybit, instruments, okx
 from tests.sources.test_column_maps import FILES as MAPPED
+from tests.sources.test_column_maps import MAP
 from tests.sources.test_hyperliquid_beside import COLUMNS, book, context, event, update
 from tests.sources.test_hyperliquid_older import pairs, trade
 from tests.sources.test_hyperliquid_snapshot import NAME as SNAPSHOT
@@ -48,8 +53,25 @@ KLINE = (
 )
 FILLS = "".join(f"{block(n, match(tid=n))}\n" for n in range(1, 15))
 
-# kind: source, name of the damaged file, its text, other files (name, text), options before the files
-KINDS: dict[str, tuple[str, str, str, list[tuple[str, str]], list[str]]] = {
+
+def _parquet() -> bytes:
+    rows = range(1, 15)
+    table = pa.table(
+        {
+            "at": pa.array([(START + n) * 1000 for n in rows], pa.timestamp("us", "UTC")),
+            "symbol": ["BTCUSD" for _ in rows],
+            "side": ["buy" if n % 2 else "sell" for n in rows],
+            "price": [100 + n / 10 for n in rows],
+            "amount": [f"0.{n}" for n in rows],
+        }
+    )
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    return content.getvalue()
+
+
+# kind: source, name of the damaged file, its content, other files (name, text), options before the files
+KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]] = {
     "binance trades": ("binance", "BTCUSDT-trades-2025-10-10.csv", TRADES, [], []),
     "binance aggTrades": (
         "binance",
@@ -123,8 +145,65 @@ KINDS: dict[str, tuple[str, str, str, list[tuple[str, str]], list[str]]] = {
         [],
         [],
     ),
+    "bybit order book": (
+        "bybit",
+        "2025-10-10_BTCUSDT_ob500.data",
+        "".join(
+            f"{line}\n"
+            for line in [
+                *BYBIT,
+                *(
+                    bybit(2_000 + 400 * n, "delta", [(f"9{n % 9}.5", f"{n}")], [], 1 + n)
+                    for n in range(1, 12)
+                ),
+            ]
+        ),
+        [],
+        [],
+    ),
+    "okx order book": (
+        "okx",
+        "BTC-USDT-SWAP-L2orderbook-400lv-2025-10-10.data",
+        "".join(
+            okx(
+                400 * n, "update" if n % 5 else "snapshot", [(f"9{n % 9}.5", f"{n}")], [(f"10{n % 9}", "0.5")]
+            )
+            + "\n"
+            for n in range(15)
+        ),
+        [],
+        [],
+    ),
+    "okx funding": (
+        "okx",
+        "allswap-fundingrates-2025-10-10.csv",
+        _lines(
+            "instrument_name,funding_rate,funding_time",
+            lambda n: f"BTC-USDT-SWAP,0.0000{n},{START + n * 3_600_000}",
+        ),
+        [
+            (
+                "BTC-USDT-SWAP-trades-2025-10-10.csv",
+                f"instrument_name,trade_id,side,price,size,created_time\nBTC-USDT-SWAP,1,buy,1.5,3,{START}\n",
+            )
+        ],
+        [],
+    ),
+    "okx instruments": (
+        "okx",
+        "instruments.json",
+        instruments({"instId": "BTC-USDT-SWAP", "ctVal": "0.01"}),
+        [
+            (
+                "BTC-USDT-SWAP-trades-2025-10-10.csv",
+                f"instrument_name,trade_id,side,price,size,created_time\nBTC-USDT-SWAP,1,buy,1.5,3,{START}\n",
+            )
+        ],
+        [],
+    ),
     "columns kucoin": ("columns", MAPPED["kucoin"][0], MAPPED["kucoin"][1] * 1, [], ["kucoin"]),
     "columns bitmex": ("columns", MAPPED["bitmex"][0], MAPPED["bitmex"][1] * 1, [], ["bitmex"]),
+    "columns parquet": ("columns", "trades.parquet", _parquet(), [("mine.toml", MAP)], []),
     "hyperliquid fills": ("hyperliquid", "10.jsonl", FILLS, [], []),
     "hyperliquid asset_ctxs": (
         "hyperliquid",
@@ -203,7 +282,7 @@ def test_a_damaged_file_is_a_tape_or_one_error(
     ends: Counter[str] = Counter()
     for number in range(TRIES):
         rng = random.Random(f"{kind} {number}")
-        data = damaged(text.encode(), rng)
+        data = damaged(text if isinstance(text, bytes) else text.encode(), rng)
         if rng.random() < 0.3 and source != "scenario":
             data = gzip.compress(data, 1)
             if rng.random() < 0.3:
