@@ -39,10 +39,13 @@ _UNKNOWN = int(Grade.UNKNOWN)
 
 @kernel
 def add_cash(s: Arrays, pool: int, amount: int) -> None:
-    """Change the cash of a pool, and with it the reserve of its certificate."""
+    """Change the cash of a pool, and with it the reserve of its certificate.
+
+    Nothing is booked by an amount of 0, such as funding below half an atom: a pool in liquidation goes on waiting.
+    """
     _change_cash(s, pool, amount)
     p = s.pools[pool]
-    if s.counters[WATCHING] and (p.reserve < s.counters[LEAST_SLACK] or (p.waiting and amount != 0)):
+    if amount != 0 and s.counters[WATCHING] and (p.reserve < s.counters[LEAST_SLACK] or p.waiting):
         soil(s, pool)
 
 

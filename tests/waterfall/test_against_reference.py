@@ -20,6 +20,11 @@ def test_random_days_under_random_plans() -> None:
     assert {stage for stage in STAGES if not tally.hits[stage]} == set(), "the days must reach every stage"
 
 
+def test_a_pool_in_liquidation_waits_through_funding_of_nothing() -> None:
+    """Funding of 0.35 atoms on a waiting pool in breach books nothing, so it is not asked again before a mark."""
+    assert compare(5_010_781, steps=20).differences == []
+
+
 def test_a_long_crowded_day() -> None:
     """200 steps of 50 accounts."""
     tally = compare(1, steps=200, accounts=50)
