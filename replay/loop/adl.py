@@ -151,15 +151,16 @@ def rank_winners(
         need: Quantity that a queue is to close, so that those behind need no order; None ranks all.
     """
     rows = _listed(state, market, losers_are_long=losers_are_long, with_losers=rule.loss_rule != "exclude")
-    if need is None or not rows["known"].all():
+    if need is None or len(rows) <= _SMALL or not rows["known"].all():
         settle(state.arrays, rows, np.flatnonzero(rows["standing"] != SETTLED))
         rows = rows[rows["standing"] != OUT]
-        first, scores = np.arange(len(rows)), scores_of(rule, winners_of(rows))
+        chosen = winners_of(rows)
+        scores = scores_of(rule, chosen)
     else:
         settle(state.arrays, rows, np.flatnonzero(rows["standing"] == OPEN))
         rows = rows[rows["standing"] != OUT]
         first, scores = _first_of(state, rows, rule, need)
-    chosen = winners_of(rows[first])
+        chosen = winners_of(rows[first])
     order = np.lexsort((chosen.position, chosen.pool, -scores, 1 - chosen.known.astype(np.int8)))
     total = int(rows["size"].sum())
     ranked = chosen.rows(order)
@@ -178,6 +179,7 @@ def _listed(state: State, market: int, *, losers_are_long: bool, with_losers: bo
 
 
 _FEW = 64
+_SMALL = 8 * _FEW  # so few are valued sooner than bounded
 
 
 def _first_of(state: State, rows: Array, rule: Adl, need: int) -> tuple[Array, Floats]:

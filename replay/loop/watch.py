@@ -31,10 +31,8 @@ from replay.loop.state import (
     RENEWED,
     RESTORED,
     STEP_TS,
-    TOUCHED,
     WAITING,
     Arrays,
-    bring_near,
 )
 from replay.rules.plan import BY_NOTIONAL
 from replay.tape.schema import Grade
@@ -381,12 +379,9 @@ def judge(s: Arrays) -> bool:
     """
     count = s.counters[DIRTY]
     s.dirty[:count] = np.sort(s.dirty[:count])
-    cursors = np.empty(TOUCHED, np.int64)
     done = 0
     room = True
     for i in range(count):
-        if i % TOUCHED == 0:
-            bring_near(s, s.dirty, i, min(i + TOUCHED, count), cursors)
         pool = s.dirty[i]
         expired = s.counters[ANCHORING] and s.pools[pool].anchor_ts != s.counters[STEP_TS]
         if expired or not is_valued(s, pool):

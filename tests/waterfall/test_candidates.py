@@ -57,7 +57,7 @@ def rules() -> list[Adl]:
 def test_the_first_of_a_queue_are_the_first_of_all(rule: Adl) -> None:
     """Marks drift by up to 3 % a step and, once, by a fifth; cash comes and goes; every step is ranked twice."""
     rng = np.random.default_rng(11)
-    state = crowd(rng, 400)
+    state = crowd(rng, 1_600)
     marks = [100.0] * MARKETS
     for step in range(8):
         for market in range(MARKETS):
