@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,7 @@ def level_columns(ts: int, market: int, rows: list[tuple[Side, int, int, int]]) 
     }
 
 
+@lru_cache(maxsize=1 << 16)
 def price_digits(price: int) -> int:
     """Return the fewest decimals that hold a price in 1e-12."""
     digits = BOOK_DIGITS
