@@ -42,6 +42,15 @@ def _tardis(number: int) -> str:
     return f"binance-futures,BTCUSDT,{ts},{ts},{number},{side},10000{number % 10}.5,0.{number % 9 + 1}\n"
 
 
+def _drift(number: int) -> str:
+    user = "ABCDEFGHJK"[number % 10] * 44
+    at = f"2021-12-{1 + number // 86_400 % 30:02} {number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}-05:00"
+    return f"{at},{number},{user},{user},True,4000000,1000000,{2 * number},{number},{number},{'L' * 44},8000000,9000000,-1000000,625\n"
+
+
+TABLES = {"drift-v1": "liquidations", "hyperliquid": "fills"}
+"""Which table has a row for each of the file, where it is not `trades`."""
+
 FILES: dict[str, tuple[str, str, Callable[[int], str], list[str]]] = {
     "binance": (
         "BTCUSDT-trades-2025-10-10.csv.gz",
@@ -60,6 +69,13 @@ FILES: dict[str, tuple[str, str, Callable[[int], str], list[str]]] = {
         "trade_id,trade_time,price,size,side\n",
         _kucoin,
         ["kucoin"],
+    ),
+    "drift-v1": (
+        "liquidation_history.csv.gz",
+        "ts,record_id,user_authority,user,partial,base_asset_value,base_asset_value_closed,liquidation_fee,"
+        "fee_to_liquidator,fee_to_insurance_fund,liquidator,total_collateral,collateral,unrealized_pnl,margin_ratio\n",
+        _drift,
+        [],
     ),
     "tardis": (
         "binance-futures_trades_2025-10-10_BTCUSDT.csv.gz",
@@ -116,6 +132,5 @@ def test_import(benchmark: Any, source: tuple[str, list[Path], Path], tmp_path: 
         rounds=3,
         warmup_rounds=1,
     )
-    table = "fills" if name == "hyperliquid" else "trades"
-    ((rows,),) = open_tape(tmp_path / "tape").select(f"SELECT count(*) FROM {table}")
+    ((rows,),) = open_tape(tmp_path / "tape").select(f"SELECT count(*) FROM {TABLES.get(name, 'trades')}")
     assert rows == ROWS

@@ -20,6 +20,7 @@ _MODULES = {
     "bybit": "replay.sources.bybit",
     "columns": "replay.sources.columns",
     "demo-crash": "replay.sources.demo_crash",
+    "drift-v1": "replay.sources.drift_v1",
     "hyperliquid": "replay.sources.hyperliquid",
     "okx": "replay.sources.okx",
     "scenario": "replay.sources.scenario",

@@ -182,12 +182,17 @@ def numbers_to_atoms(numbers: Numbers) -> tuple[Ints, Bools, Bools]:
     return atoms, rounded, beyond
 
 
+def is_supported_moment(ts: int) -> bool:
+    """Tell whether a moment lies in the years 2015 to 2035, of which every tape is."""
+    return _EARLIEST <= ts < _LATEST
+
+
 @lru_cache(maxsize=4096)
 def _parse_second(text: str) -> int:
     if _SECOND.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a time such as 2023-02-28T21:10:23")
     ts = parse_time(text)
-    if not _EARLIEST <= ts < _LATEST:
+    if not is_supported_moment(ts):
         raise ValueError(f"the time {text} is not between 2015 and 2035")
     return ts
 

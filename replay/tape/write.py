@@ -322,9 +322,12 @@ class TapeWriter:
             tables[name] = self._entry([self._write_file(name, f"{name}.parquet", table)])
 
     def _scaler(self, stage: _Stage) -> Any:
-        """Return the function that turns a staged batch into a batch of the table's schema."""
+        """Return the function that turns a staged batch into a batch of the table's schema.
+
+        Rows of no market are read as of market 0, which a tape without markets has not: hence one scale more.
+        """
         factors = {
-            scale: np.array([spec.scales[scale] for spec in self._specs], dtype=np.int64)
+            scale: np.array([*(spec.scales[scale] for spec in self._specs), 0], dtype=np.int64)
             for scale in SCALE_OF.values()
         }
         schema = stage.table.arrow()

@@ -20,6 +20,7 @@ import pytest
 
 from replay.errors import ReplayError
 from replay.sources import import_source
+from tests.sources import test_drift_v1 as drift_v1
 from tests.sources.node_fills import ANN, BEN, block, match
 from tests.sources.test_book_lines import BYBIT, bybit, instruments, okx
 from tests.sources.test_column_maps import FILES as MAPPED
@@ -201,6 +202,19 @@ KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]]
         ],
         [],
     ),
+    **{
+        f"drift-v1 {table}": ("drift-v1", f"{table}.csv", _lines(drift_v1.HEADS[table], row), [], [])
+        for table, row in {
+            "deposits": lambda n: drift_v1.deposit(n, f"10:00:{n:02}", drift_v1.ANN, n * 10**6, n * 10**5),
+            "liquidations": lambda n: drift_v1.liquidation(
+                n, f"11:00:{n:02}", collateral=n * 10**6, pnl=-5 * 10**6, fee=(n, n)
+            ),
+            "funding": lambda n: drift_v1.funding(n, f"{n:02}:00:00", n * 10**9, (n, -n), n % 2),
+            "curves": lambda n: (
+                f"{drift_v1.DUMP},{drift_v1.at(f'12:00:{n:02}')},{n},1,100500,{n}0000000,12000000"
+            ),
+        }.items()
+    },
     "columns kucoin": ("columns", MAPPED["kucoin"][0], MAPPED["kucoin"][1] * 1, [], ["kucoin"]),
     "columns bitmex": ("columns", MAPPED["bitmex"][0], MAPPED["bitmex"][1] * 1, [], ["bitmex"]),
     "columns parquet": ("columns", "trades.parquet", _parquet(), [("mine.toml", MAP)], []),
