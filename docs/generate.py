@@ -60,7 +60,7 @@ def venues_page() -> str:
             rule_file.status,
             f"{rules.margin.shape}, {rules.margin.size_basis}",
             "; ".join(_rung(rung) for rung in rules.ladder),
-            ", ".join(f"{a.kind}, {a.work_out}{_starts(a)}" for a in rules.absorbers) or "none",
+            ", ".join(_absorber(a) for a in rules.absorbers) or "none",
             *_adl(rules.adl),
             rules.socialise.method,
             str(len(rules.assumptions)),
@@ -77,6 +77,11 @@ def _rung(rung: Rung) -> str:
         )
         return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({level})"
     return f"{rung.action}{f' at {rung.price}' if isinstance(rung, TakeoverRung) else ''} ({level})"
+
+
+def _absorber(absorber: Absorber) -> str:
+    scope = "" if absorber.scope == "ledger" else f" per {absorber.scope}"
+    return f"{absorber.kind}{scope}, {absorber.work_out}{_starts(absorber)}"
 
 
 def _starts(absorber: Absorber) -> str:

@@ -11,6 +11,7 @@ from replay.loop.fund import FUND_MARKET, RULES, UNBOUNDED, UNCHANGED, Fund
 from replay.loop.ledger import add_cash
 from replay.loop.state import NEVER, State
 from replay.rules.plan import Absorber
+from replay.tape.schema import Payoff
 
 _ROOM = 64
 """Samples that a rolling peak has room for at first; a power of two."""
@@ -33,8 +34,28 @@ class Verdict:
     threshold: int
 
 
+def _purses(state: State, rule: Absorber) -> tuple[list[tuple[str, int]], list[int]]:
+    """Return name and ledger of each purse of an absorber, and the purse of each market, -1 of spot markets."""
+    if rule.scope == "ledger":
+        names = [(rule.account, ledger) for ledger in range(len(state.ledgers))]
+        return names, [market.ledger for market in state.markets]
+    group_of = {market: group for group, markets in rule.groups for market in markets}
+    found: dict[tuple[str, int], int] = {}
+    purse_of = []
+    for market in state.markets:
+        if market.payoff == Payoff.SPOT:
+            purse_of.append(-1)
+            continue
+        own = market.name if rule.scope == "contract" else group_of.get(market.name)
+        name = rule.account if own is None else f"{rule.account}:{own}"
+        purse_of.append(found.setdefault((name, market.ledger), len(found)))
+    return list(found), purse_of
+
+
 class AbsorberBook:
-    """The account of one absorber over all ledgers; its numbers stand in :attr:`arrays`.
+    """The accounts of one absorber; its numbers stand in :attr:`arrays`.
+
+    Each of its balances is a purse: the pool of a pseudo account in a ledger, which answers for some markets.
 
     Args:
         state: The state.
@@ -55,15 +76,17 @@ class AbsorberBook:
     ) -> None:
         self.rule = rule
         self._state = state
-        markets, ledgers = len(state.markets), len(state.ledgers)
+        self._purses, purse_of = _purses(state, rule)
+        markets, purses = len(state.markets), len(self._purses)
         self.arrays = Fund(
             rule=np.zeros(RULES, np.int64),
             markets=np.zeros(markets, FUND_MARKET),
-            pools=np.full(ledgers, -1, np.int64),
-            peaks=np.zeros((markets + ledgers, _ROOM, 2), np.int64),
-            ends=np.zeros((markets + ledgers, 2), np.int64),
+            pools=np.full(purses, -1, np.int64),
+            peaks=np.zeros((markets + purses, _ROOM, 2), np.int64),
+            ends=np.zeros((markets + purses, 2), np.int64),
         )
         self.arrays.markets["slot"] = -1
+        self.arrays.markets["purse"] = purse_of
         numbers = self.arrays.rule
         numbers[fund.EXISTS] = 1
         numbers[fund.DELEVERAGES] = deleverages
@@ -75,43 +98,75 @@ class AbsorberBook:
         numbers[fund.WINDOW_NS] = rule.window_ns
         numbers[fund.LEAST_BALANCE] = rule.least_balance
         numbers[fund.STOPS_AT_ZERO] = rule.stops_at_zero
-        for ledger in self.ledgers():
-            if rule.amount is not None and state.ledgers[ledger][1] in rule.currencies:
-                self._open_with(ledger, rule.amount)
-            self.balance_peak(ledger, start_ts)
+        if rule.scope == "contract" and rule.amount is None:
+            self._share_out()
+        for purse in self.in_use():
+            if rule.amount is not None and state.ledgers[self._purses[purse][1]][1] in rule.currencies:
+                self._open_with(purse, rule.amount)
+            self.balance_peak(purse, start_ts)
 
-    def _open_with(self, ledger: int, amount: int) -> None:
-        """Bring its cash of a ledger to an amount, from outside."""
-        pool = self.pool(ledger)
+    def _open_with(self, purse: int, amount: int) -> None:
+        """Bring the cash of a purse to an amount, from outside."""
+        pool = self.pool(purse)
         flow = amount - int(self._state.pools[pool]["cash"])
         add_cash(self._state.arrays, pool, flow)
-        self._state.external_flow[ledger] += flow
+        self._state.external_flow[self._purses[purse][1]] += flow
 
-    def ledgers(self) -> list[int]:
-        """Return the ledgers in which markets are settled."""
-        return sorted({market.ledger for market in self._state.markets if market.payoff != 2})
+    def _share_out(self) -> None:
+        """Share what the tape gives the absorber as a whole evenly over its markets, rests to the first."""
+        if self.rule.account not in self._state.account_names:
+            return
+        for ledger in range(len(self._state.ledgers)):
+            mine = [purse for purse in self.in_use() if self._purses[purse][1] == ledger]
+            whole = self._state.pseudo_pool(self.rule.account, ledger)
+            cash = int(self._state.pools[whole]["cash"])
+            if not mine or cash <= 0:
+                continue
+            share, rest = divmod(cash, len(mine))
+            for place, purse in enumerate(mine):
+                amount = share + (place < rest)
+                add_cash(self._state.arrays, self.pool(purse), amount)
+                add_cash(self._state.arrays, whole, -amount)
 
-    def pool(self, ledger: int) -> int:
-        """Return the absorber's pool of a ledger."""
-        if self.arrays.pools[ledger] < 0:
-            self.arrays.pools[ledger] = self._state.pseudo_pool(self.rule.account, ledger)
-        return int(self.arrays.pools[ledger])
+    def in_use(self) -> list[int]:
+        """Return the purses that answer for a market, ascending."""
+        return sorted(
+            {self.purse(market.id) for market in self._state.markets if market.payoff != Payoff.SPOT}
+        )
+
+    def purse(self, market: int) -> int:
+        """Return the purse that answers for a market."""
+        return int(self.arrays.markets[market]["purse"])
+
+    def pool(self, purse: int) -> int:
+        """Return the pool of a purse."""
+        if self.arrays.pools[purse] < 0:
+            self.arrays.pools[purse] = self._state.pseudo_pool(*self._purses[purse])
+        return int(self.arrays.pools[purse])
 
     def position(self, market: int) -> int:
         """Return the absorber's position slot in a market."""
         record = self.arrays.markets[market]
         if record["slot"] < 0:
-            record["slot"] = self._state.pseudo_position(self.rule.account, market)
+            name, _ = self._purses[self.purse(market)]
+            record["slot"] = self._state.pseudo_position(name, market)
         return int(record["slot"])
 
     def size(self, market: int) -> int:
         """Return its inventory in a market, signed."""
         return int(self._state.arrays.positions[self.position(market)]["size"])
 
-    def balance(self, ledger: int) -> int:
-        """Return its equity in a ledger at the marks, in atoms."""
-        self.pool(ledger)
-        return int(fund.balance(self._state.arrays, self.arrays, ledger))
+    def balance(self, purse: int) -> int:
+        """Return the equity of a purse at the marks, in atoms."""
+        self.pool(purse)
+        return int(fund.balance(self._state.arrays, self.arrays, purse))
+
+    def balances(self) -> list[tuple[int, int, int]]:
+        """Return account, ledger and equity of each purse in use."""
+        return [
+            (self._state.account(self._purses[purse][0]), self._purses[purse][1], self.balance(purse))
+            for purse in self.in_use()
+        ]
 
     def holdings(self) -> list[int]:
         """Return the markets in which it holds inventory from forced orders, ascending."""
@@ -142,11 +197,11 @@ class AbsorberBook:
         self.arrays.ends[:, 0] = 0
         self.arrays = self.arrays._replace(peaks=larger)
 
-    def balance_peak(self, ledger: int, ts: int) -> int:
-        """Return its highest balance over the window, the present one included."""
-        self.pool(ledger)
+    def balance_peak(self, purse: int, ts: int) -> int:
+        """Return the highest value of a purse over the window, the present one included."""
+        self.pool(purse)
         self.make_room()
-        return int(fund.balance_peak(self._state.arrays, self.arrays, ledger, ts))
+        return int(fund.balance_peak(self._state.arrays, self.arrays, purse, ts))
 
     def profit_peak(self, market: int, ts: int) -> int:
         """Return the highest profit of a market over the window, the present one and the start included."""

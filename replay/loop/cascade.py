@@ -74,7 +74,7 @@ class Cascade:
                 deleverages=plan.adl is not None,
                 has_book=self.depth is not None,
             )
-        self.rows = Rows(state, sink, None if plan.absorber is None else plan.absorber.account)
+        self.rows = Rows(state, sink)
         self._deleveraging = None
         if plan.adl is not None:
             self._deleveraging = Deleveraging(state, plan.adl, self.rows, self.episodes)
@@ -86,8 +86,7 @@ class Cascade:
         self._first_of_level = [levels.index(level) for level in levels]
         self._heads = np.full(2 * len(state.markets), -1, np.int64)
         if self.absorber is not None:
-            balances = {ledger: self.absorber.balance(ledger) for ledger in self.absorber.ledgers()}
-            self.rows.opening(start_ts, balances)
+            self.rows.opening(start_ts, self.absorber.balances())
 
     @property
     def fund(self) -> Fund:
@@ -176,7 +175,7 @@ class Cascade:
         arrays, rows = self._state.arrays, self.rows
         rows.reserve(orders=len(batch))
         if isinstance(rung, NetOwnHedge):
-            net_own_hedges(arrays, self.episodes.arrays, rows.arrays, batch, ts)
+            net_own_hedges(arrays, self.fund, self.episodes.arrays, rows.arrays, batch, ts)
         elif isinstance(rung, BookOrder):
             if self.depth is not None:
                 self._book(rung, record, batch, ts)

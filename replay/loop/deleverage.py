@@ -256,7 +256,7 @@ def _write_needed(s: Arrays, f: Fund, r: Buffers, ts: int, losing: Array) -> Non
     r.counts[of.ENGAGEMENT_ROWS] += 1
     exists = f.rule[EXISTS] != 0
     row.ts, row.market, row.ledger, row.stage = ts, market, ledger, of.ADL
-    row.scope = of.BY_ABSORBER if exists else of.AT_BOOK
+    row.scope = of.account_of(s, f, market) if exists else of.NOBODY
     row.state, row.reason, row.count = of.ENGAGED, of.NOT_CLOSED, len(losing)
     row.measured, row.threshold, row.quantity, row.has_quantity = 0, 0, 0, 1
     for order in losing:
@@ -265,4 +265,4 @@ def _write_needed(s: Arrays, f: Fund, r: Buffers, ts: int, losing: Array) -> Non
         if abs(row.measured) >= BOUND or row.quantity >= BOUND:
             fault(s, CELL_OVERFLOW, order.pool, market)
     row.has_balance = exists
-    row.fund_balance = balance(s, f, ledger) if exists else 0
+    row.fund_balance = balance(s, f, i64(f.markets[market].purse)) if exists else 0

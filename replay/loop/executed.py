@@ -108,11 +108,11 @@ class RecordedExecution:
     def _room(self, market: int) -> int | None:
         """Return the loss that the absorber may still take on in a market; None is no bound."""
         assert self.absorber is not None
-        rule, ledger = self.absorber.rule, self._state.markets[market].ledger
-        opening = self.absorber.balance(ledger)
+        rule, purse = self.absorber.rule, self.absorber.purse(market)
+        opening = self.absorber.balance(purse)
         rooms = []
         if rule.stops_at_zero:
-            spent = (v for m, v in self._tally.items() if self._state.markets[m].ledger == ledger)
+            spent = (v for m, v in self._tally.items() if self.absorber.purse(m) == purse)
             rooms.append(opening + sum(spent))
         if rule.drawdown is not None:
             rooms.append(rule.drawdown[0] * max(0, opening) // RATE_ONE + self._tally.get(market, 0))

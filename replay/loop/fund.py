@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 FUND_MARKET = np.dtype(
     [
         ("slot", "i8"),  # its position, -1 until it has one
+        ("purse", "i8"),  # the balance that answers for it
         ("flow", "i8"),  # changes of its cash - cost that came from the market
         ("booked", "u1"),  # whether there were any
         ("active", "u1"),  # whether deleveraging is on
@@ -58,9 +59,9 @@ class Fund(NamedTuple):
 
     rule: Array  # int64[RULES]
     markets: Array  # FUND_MARKET records
-    pools: Array  # int64[ledgers]: its pool of each ledger, -1 where no market is settled
-    peaks: Array  # int64[markets + ledgers, room, 2]: rings of (moment, value), room a power of two
-    ends: Array  # int64[markets + ledgers, 2]: place of the oldest sample, and how many there are
+    pools: Array  # int64[purses]: the pool of each of its balances, -1 where no market is settled
+    peaks: Array  # int64[markets + purses, room, 2]: rings of (moment, value), room a power of two
+    ends: Array  # int64[markets + purses, 2]: place of the oldest sample, and how many there are
 
 
 def no_fund() -> Fund:
@@ -113,9 +114,9 @@ def inventory(s: Arrays, f: Fund, market: int) -> int:
 
 
 @kernel
-def balance(s: Arrays, f: Fund, ledger: int) -> int:
-    """Return its equity in a ledger at the marks, in atoms."""
-    pool = f.pools[ledger]
+def balance(s: Arrays, f: Fund, purse: int) -> int:
+    """Return one of its balances: the equity of a pool at the marks, in atoms."""
+    pool = f.pools[purse]
     if valued_pool(s, pool):
         return i64(s.valuations[pool][0])
     return valuation(s, pool)[0]
@@ -128,7 +129,7 @@ def note(s: Arrays, f: Fund, market: int, amount: int) -> None:
     m.booked = 1
     m.flow += amount
     if abs(m.flow) >= BOUND:
-        fault(s, CELL_OVERFLOW, f.pools[s.markets[market].ledger], market)
+        fault(s, CELL_OVERFLOW, f.pools[m.purse], market)
 
 
 @kernel
@@ -140,7 +141,7 @@ def value_held(s: Arrays, f: Fund, market: int, mark: int) -> int:
     m = s.markets[market]
     notional = notional_at(m, size, mark)
     if notional == OVERFLOW:
-        fault(s, CELL_OVERFLOW, f.pools[m.ledger], market)
+        fault(s, CELL_OVERFLOW, f.pools[f.markets[market].purse], market)
         return 0
     return signed_value(size, notional, m.inverse != 0)
 
@@ -152,9 +153,9 @@ def profit(s: Arrays, f: Fund, market: int) -> int:
 
 
 @kernel
-def balance_peak(s: Arrays, f: Fund, ledger: int, ts: int) -> int:
-    """Return its highest balance over the window, the present one included."""
-    return peak(f, len(f.markets) + ledger, ts, balance(s, f, ledger))
+def balance_peak(s: Arrays, f: Fund, purse: int, ts: int) -> int:
+    """Return the highest value of a balance over the window, the present one included."""
+    return peak(f, len(f.markets) + purse, ts, balance(s, f, purse))
 
 
 @kernel
@@ -175,7 +176,7 @@ def _share(rate: int, amount: int) -> int:
 @kernel
 def headroom(s: Arrays, f: Fund, market: int, ts: int) -> int:
     """Return how much more a market may lose before the drawdown line; negative beyond it."""
-    line = _share(f.rule[START], balance_peak(s, f, s.markets[market].ledger, ts))
+    line = _share(f.rule[START], balance_peak(s, f, f.markets[market].purse, ts))
     return line + profit(s, f, market) - profit_peak(s, f, market, ts)
 
 
@@ -188,7 +189,7 @@ def capacity(s: Arrays, f: Fund, market: int, ts: int) -> int:
     if f.markets[market].active:
         return 0
     if f.rule[STOPS_AT_ZERO]:
-        rest = max(0, balance(s, f, s.markets[market].ledger))
+        rest = max(0, balance(s, f, f.markets[market].purse))
         return rest if room == UNBOUNDED else min(room, rest)
     return room
 
@@ -202,13 +203,13 @@ def judge(s: Arrays, f: Fund, market: int, ts: int) -> tuple[int, int, int]:
     """
     if not f.rule[HAS_DRAWDOWN] and not f.rule[STOPS_AT_ZERO]:
         return UNCHANGED, 0, 0
-    ledger = s.markets[market].ledger
-    rest = balance(s, f, ledger)
+    purse = f.markets[market].purse
+    rest = balance(s, f, purse)
     was = f.markets[market].active != 0
     fall, start_line, stop_line = 0, 0, 0
     starts = stops = False
     if f.rule[HAS_DRAWDOWN]:
-        highest = balance_peak(s, f, ledger, ts)
+        highest = balance_peak(s, f, purse, ts)
         fall = profit(s, f, market) - profit_peak(s, f, market, ts)
         start_line, stop_line = -_share(f.rule[START], highest), -_share(f.rule[STOP], highest)
         starts = rest > f.rule[LEAST_BALANCE] and fall < 0 and fall <= start_line
@@ -245,10 +246,10 @@ def is_quiet(s: Arrays, f: Fund, ts: int) -> bool:
             beyond = f.rule[HAS_DRAWDOWN] != 0 and headroom(s, f, market, ts) < 0
             if beyond and f.markets[market].active:
                 return False
-            if f.rule[STOPS_AT_ZERO] and balance(s, f, s.markets[market].ledger) < 0:
+            if f.rule[STOPS_AT_ZERO] and balance(s, f, f.markets[market].purse) < 0:
                 return False
     if f.rule[INSOLVENT_BELOW] and f.rule[DELEVERAGES]:
-        for ledger in range(len(f.pools)):
-            if f.pools[ledger] >= 0 and balance(s, f, ledger) < 0:
+        for purse in range(len(f.pools)):
+            if f.pools[purse] >= 0 and balance(s, f, purse) < 0:
                 return False
     return True

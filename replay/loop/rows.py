@@ -38,8 +38,9 @@ ORDER = _integers(
     "value",
     "mark",
     "reason",
+    "taker",
 )
-MOVEMENT = _integers("ts", "ledger", "market", "kind", "amount", "balance", "inventory")
+MOVEMENT = _integers("ts", "account", "ledger", "market", "kind", "amount", "balance", "inventory")
 ENGAGEMENT = _integers(
     "ts",
     "scope",
@@ -128,8 +129,8 @@ _STAGES = ("book", "takeover", "adl", "net", "surplus", "fee", "work out", "dele
 ENGAGED, START, STOP = range(3)
 _STATES = ("engaged", "start", "stop")
 
-# Scopes of engagements and origins of losers: 0 and 1 of both, the absorber's account is 2.
-AT_BOOK, BY_ABSORBER = 0, 2
+# Scopes of engagements that are no account, and where losers come from.
+AT_BOOK, BY_ABSORBER = range(2)
 FROM_LADDER, FROM_TAKEOVER, FROM_ABSORBER = range(3)
 
 # Reasons: why an attempt ended, why a stage engaged.
@@ -147,6 +148,25 @@ FROM_LADDER, FROM_TAKEOVER, FROM_ABSORBER = range(3)
     DRAWDOWN,
     NOT_EMPTY,
 ) = range(12)
+
+NOBODY = -1
+"""Stands for the account of no absorber."""
+
+_REASONS = (
+    "filled",
+    "depth used up",
+    "depth within the limit used up",
+    "taken over by",
+    "the absorber's capacity is used up",
+    "closed against its own hedge",
+    "forced orders sent to the book",
+    "equity below maintenance",
+    "no stage before could close them",
+    "the balance is not above zero",
+    "drawdown of the market against the fund's peak",
+    "the balance is above zero",
+)
+"""The reasons in words; behind that of a takeover comes who takes."""
 
 _MANY = 4_096
 """Rows of one buffer at which it is handed to the journal."""
@@ -193,27 +213,11 @@ class Rows:
     Args:
         state: The state.
         sink: Receives the rows.
-        absorber: Name of the fund or vault; None if the rules have none.
     """
 
-    def __init__(self, state: State, sink: Sink, absorber: str | None) -> None:
+    def __init__(self, state: State, sink: Sink) -> None:
         self._state = state
         self._sink = sink
-        self._absorber = absorber
-        self._reasons = (
-            "filled",
-            "depth used up",
-            "depth within the limit used up",
-            f"taken over by {absorber}",
-            "the absorber's capacity is used up",
-            "closed against its own hedge",
-            "forced orders sent to the book",
-            "equity below maintenance",
-            "no stage before could close them",
-            "the balance is not above zero",
-            "drawdown of the market against the fund's peak",
-            "the balance is above zero",
-        )
         self.arrays = no_rows(len(state.markets))
 
     def reserve(self, *, orders: int = 0, adl: int = 0, liquidations: int = 0) -> None:
@@ -240,12 +244,13 @@ class Rows:
         columns = _columns(rows)
         columns["stage"] = _words(_STAGES, rows["stage"])
         columns["limit_price"] = pa.array(columns["limit_price"], mask=rows["limit_price"] == NO_LIMIT)
-        columns["reason"] = _words(self._reasons, rows["reason"])
+        takers = columns.pop("taker")
+        reasons = np.where(rows["reason"] == TAKEN_OVER, len(_REASONS) + takers, rows["reason"])
+        columns["reason"] = self._with_names(_REASONS, reasons, f"{_REASONS[TAKEN_OVER]} ")
         self._sink.append("forced_orders", columns)
 
     def _movements(self, rows: Array) -> None:
         columns = _columns(rows)
-        columns["account"] = np.full(len(rows), self._state.account(str(self._absorber)))
         columns["kind"] = _words(_STAGES, rows["kind"])
         self._sink.append("absorber_ledger", columns)
 
@@ -254,7 +259,7 @@ class Rows:
         has_balance, has_quantity = columns.pop("has_balance"), columns.pop("has_quantity")
         columns["fund_balance"] = pa.array(columns["fund_balance"], mask=has_balance == 0)
         columns["quantity"] = pa.array(columns["quantity"], mask=has_quantity == 0)
-        columns["scope"] = _words(("@book", "", str(self._absorber)), rows["scope"])
+        columns["scope"] = self._with_names(("@book",), rows["scope"] + 1)
         columns["stage"] = _words(_STAGES, rows["stage"])
         columns["state"] = _words(_STATES, rows["state"])
         counts = columns.pop("count").tolist()
@@ -265,7 +270,7 @@ class Rows:
         self._sink.append("engagements", columns)
 
     def _reason(self, reason: int, count: int) -> str:
-        words = self._reasons[reason]
+        words = _REASONS[reason]
         if reason in (EMPTY, DRAWDOWN, NOT_EMPTY):
             return words
         if reason == NOT_CLOSED:
@@ -275,7 +280,8 @@ class Rows:
     def _adl(self, rows: Array) -> None:
         columns = _columns(rows)
         columns["liquidation"] = pa.array(columns["liquidation"], mask=rows["liquidation"] < 0)
-        columns["origin"] = _words(("ladder", "takeover", str(self._absorber)), rows["origin"])
+        origins = np.where(rows["origin"] == FROM_ABSORBER, 2 + rows["loser"], rows["origin"])
+        columns["origin"] = self._with_names(("ladder", "takeover"), origins)
         self._sink.append("adl_fills", columns)
 
     def _liquidations(self, rows: Array) -> None:
@@ -283,16 +289,25 @@ class Rows:
         columns["ts_end"] = pa.array(columns["ts_end"], mask=rows["ts_end"] < 0)
         self._sink.append("liquidations", columns)
 
-    def opening(self, ts: int, balances: Mapping[int, int]) -> None:
-        """Write what the absorber begins with, one row per ledger."""
+    def _with_names(self, words: Sequence[str], numbers: Array, prefix: str = "") -> pa.Array:
+        """Return words by number; behind the last of them come the names of accounts."""
+        found, places = np.unique(numbers, return_inverse=True)
+        texts = [
+            words[number] if number < len(words) else prefix + self._state.account_names[number - len(words)]
+            for number in found.tolist()
+        ]
+        return _words(texts, places)
+
+    def opening(self, ts: int, balances: Sequence[tuple[int, int, int]]) -> None:
+        """Write what absorbers begin with: account, ledger and amount of each balance."""
         count = len(balances)
-        amounts = np.array(list(balances.values()), np.int64)
+        accounts, ledgers, amounts = np.array(balances, np.int64).reshape(-1, 3).T
         self._sink.append(
             "absorber_ledger",
             {
                 "ts": np.full(count, ts),
-                "account": np.full(count, self._state.account(str(self._absorber))),
-                "ledger": np.array(list(balances), np.int64),
+                "account": accounts,
+                "ledger": ledgers,
                 "market": pa.nulls(count, pa.int64()),
                 "kind": ["opening"] * count,
                 "amount": amounts,
@@ -312,6 +327,12 @@ def _words(texts: Sequence[str], numbers: Array) -> pa.Array:
 
 
 @kernel
+def account_of(s: Arrays, f: Fund, market: int) -> int:
+    """Return the account of the balance that answers for a market."""
+    return i64(s.pools[f.pools[f.markets[market].purse]].account)
+
+
+@kernel
 def write_movements(s: Arrays, f: Fund, r: Buffers, ts: int, kind: int) -> None:
     """Write what movements brought or cost the absorber at the mark, one row per market.
 
@@ -324,8 +345,9 @@ def write_movements(s: Arrays, f: Fund, r: Buffers, ts: int, kind: int) -> None:
         r.counts[MOVEMENT_ROWS] += 1
         ledger = i64(s.markets[market].ledger)
         row.ts, row.ledger, row.market, row.kind = ts, ledger, market, kind
+        row.account = account_of(s, f, market)
         row.amount = r.sums[market, 1]
-        row.balance = balance(s, f, ledger)
+        row.balance = balance(s, f, i64(f.markets[market].purse))
         row.inventory = inventory(s, f, market)
         r.sums[market, :] = 0
 
@@ -360,11 +382,12 @@ def write_engaged(s: Arrays, f: Fund, r: Buffers, ts: int, stage: int, scope: in
         row = r.engagements[r.counts[ENGAGEMENT_ROWS]]
         r.counts[ENGAGEMENT_ROWS] += 1
         ledger = i64(s.markets[market].ledger)
-        row.ts, row.scope, row.market, row.ledger, row.stage = ts, scope, market, ledger, stage
+        row.ts, row.market, row.ledger, row.stage = ts, market, ledger, stage
+        row.scope = account_of(s, f, market) if scope == BY_ABSORBER else NOBODY
         row.state, row.reason, row.count = ENGAGED, reason, r.sums[market, 0]
         row.measured, row.threshold = r.sums[market, 2], r.sums[market, 3]
         row.has_balance = scope == BY_ABSORBER
-        row.fund_balance = balance(s, f, ledger) if scope == BY_ABSORBER else 0
+        row.fund_balance = balance(s, f, i64(f.markets[market].purse)) if scope == BY_ABSORBER else 0
         row.quantity, row.has_quantity = r.sums[market, 4], 1
         r.sums[market, :] = 0
 
@@ -377,7 +400,8 @@ def write_verdict(
     row = r.engagements[r.counts[ENGAGEMENT_ROWS]]
     r.counts[ENGAGEMENT_ROWS] += 1
     ledger = i64(s.markets[market].ledger)
-    row.ts, row.scope, row.market, row.ledger, row.stage = ts, BY_ABSORBER, market, ledger, ADL
+    row.ts, row.market, row.ledger, row.stage = ts, market, ledger, ADL
+    row.scope = account_of(s, f, market)
     row.state = START if found in (STARTS, STARTS_EMPTY) else STOP
     row.reason = DRAWDOWN
     if found == STARTS_EMPTY:
@@ -386,5 +410,5 @@ def write_verdict(
         row.reason = NOT_EMPTY
     row.count = 0
     row.measured, row.threshold = measured, threshold
-    row.fund_balance, row.has_balance = balance(s, f, ledger), 1
+    row.fund_balance, row.has_balance = balance(s, f, i64(f.markets[market].purse)), 1
     row.quantity, row.has_quantity = 0, 0

@@ -68,10 +68,6 @@ class Sampler:
             else tuple(depth.offered(m, side, ts) for side in (Side.BID, Side.ASK))
             for m in marked
         ]
-        balances = {
-            ledger: None if absorber is None else absorber.balance(ledger)
-            for ledger in {state.markets[m].ledger for m in marked}
-        }
         books = state.arrays.markets["book"][marked]
         self._sink.append(
             "market_series",
@@ -84,7 +80,10 @@ class Sampler:
                 "bid_depth": pa.array([bid for bid, _ in offered], pa.int64()),
                 "ask_depth": pa.array([ask for _, ask in offered], pa.int64()),
                 "book_size": state.arrays.positions["size"][books],
-                "fund_balance": pa.array([balances[state.markets[m].ledger] for m in marked], pa.int64()),
+                "fund_balance": pa.array(
+                    [None if absorber is None else absorber.balance(absorber.purse(m)) for m in marked],
+                    pa.int64(),
+                ),
                 "fund_size": pa.array(
                     [None if absorber is None else absorber.size(m) for m in marked], pa.int64()
                 ),

@@ -82,7 +82,7 @@ class Forcing(NamedTuple):
 
 
 @kernel
-def _write_orders(s: Arrays, c: Cases, r: Buffers, batch: Array, stage: int, ts: int) -> None:
+def _write_orders(s: Arrays, f: Fund, c: Cases, r: Buffers, batch: Array, stage: int, ts: int) -> None:
     """Write an attempt per row that asked for something; ``next`` holds its reason."""
     for i in range(len(batch)):
         mine = batch[i]
@@ -96,6 +96,7 @@ def _write_orders(s: Arrays, c: Cases, r: Buffers, batch: Array, stage: int, ts:
         row.account = s.pools[mine.pool].account
         row.asked, row.filled, row.value = sign * mine.asked, sign * mine.filled, mine.value
         row.limit_price, row.mark = mine.limit, mine.mark
+        row.taker = of.account_of(s, f, i64(mine.market)) if stage == of.TAKEOVER else of.NOBODY
 
 
 @kernel
@@ -188,7 +189,7 @@ def send_to_book(
         row.next = of.FILLED
         if row.filled < row.asked:
             row.next = of.USED_UP if row.limit == NO_LIMIT else of.USED_UP_WITHIN
-    _write_orders(s, c, r, batch, of.BOOK, ts)
+    _write_orders(s, f, c, r, batch, of.BOOK, ts)
     write_engaged(s, f, r, ts, of.BOOK, of.AT_BOOK, of.SENT)
 
 
@@ -214,12 +215,12 @@ def _give(s: Arrays, f: Fund, row: Any, amount: int) -> None:
     """Move a fee, or what a fill was better than bankruptcy, to the absorber."""
     if amount != 0:
         add_cash(s, row.pool, -amount)
-        add_cash(s, f.pools[s.pools[row.pool].ledger], amount)
+        add_cash(s, i64(f.pools[f.markets[row.market].purse]), amount)
         note(s, f, row.market, amount)
 
 
 @kernel
-def net_own_hedges(s: Arrays, c: Cases, r: Buffers, batch: Array, ts: int) -> None:
+def net_own_hedges(s: Arrays, f: Fund, c: Cases, r: Buffers, batch: Array, ts: int) -> None:
     """Close positions at the mark against the account's own of the other side and margin mode."""
     for i in range(len(batch)):
         row = batch[i]
@@ -239,7 +240,7 @@ def net_own_hedges(s: Arrays, c: Cases, r: Buffers, batch: Array, ts: int) -> No
         other = c.leg_of[hedge]
         if other >= 0:
             c.legs[other].left = min(c.legs[other].left, abs(s.positions[hedge].size))
-    _write_orders(s, c, r, batch, of.NET, ts)
+    _write_orders(s, f, c, r, batch, of.NET, ts)
 
 
 @kernel
@@ -329,7 +330,7 @@ def take_over(
             value = whole_values[i] + row.value
             _lose(s, c, losing[count], row, value, of.FROM_TAKEOVER, at_bankruptcy)
             count += 1
-    _write_orders(s, c, r, batch, of.TAKEOVER, ts)
+    _write_orders(s, f, c, r, batch, of.TAKEOVER, ts)
     write_movements(s, f, r, ts, of.TAKEOVER)
     for i in range(len(batch)):
         row = batch[i]
@@ -429,7 +430,7 @@ def _lose_own(s: Arrays, f: Fund, order: Any, market: int) -> None:
     order.position, order.pool, order.market = slot, s.positions[slot].pool, market
     order.is_short, order.quantity = size < 0, abs(size)
     order.value, order.has_value, order.origin, order.episode = 0, 0, of.FROM_ABSORBER, -1
-    order.equity = balance(s, f, i64(s.markets[market].ledger))
+    order.equity = balance(s, f, i64(f.markets[market].purse))
 
 
 @kernel
@@ -448,13 +449,13 @@ def _beyond_the_line(s: Arrays, f: Fund, market: int, ts: int) -> int:
 @kernel
 def _share_of_deficit(s: Arrays, f: Fund, market: int) -> int:
     """Return a market's share of a negative balance, by the losses of the markets held (rounded up)."""
-    ledger = s.markets[market].ledger
-    rest = balance(s, f, i64(ledger))
+    purse = f.markets[market].purse
+    rest = balance(s, f, i64(purse))
     if rest >= 0:
         return 0
     total = 0
     for other in range(len(f.markets)):
-        if s.markets[other].ledger == ledger and is_held(s, f, other):
+        if f.markets[other].purse == purse and is_held(s, f, other):
             total = min(total + max(0, -profit(s, f, other)), BOUND - 1)
     if total == 0:
         return 0
@@ -472,19 +473,20 @@ def _insolvent(s: Arrays, f: Fund, losing: Array, already: int) -> int:
         How many losers there are.
     """
     count = already
-    for ledger in range(len(f.pools)):
-        if f.pools[ledger] < 0:
+    for purse in range(len(f.pools)):
+        if f.pools[purse] < 0:
             continue
-        equity = balance(s, f, ledger)
+        equity = balance(s, f, purse)
         for i in range(already):
-            if s.markets[losing[i].market].ledger == ledger:
+            if f.markets[losing[i].market].purse == purse:
                 now = value_held(s, f, losing[i].market, s.markets[losing[i].market].mark)
                 equity += losing[i].value - now
         while equity < 0:
             worst, found = 0, -1
             for market in range(len(f.markets)):
                 m = s.markets[market]
-                if m.ledger != ledger or not is_held(s, f, market) or _is_losing(losing[:count], market):
+                is_mine = f.markets[market].purse == purse and is_held(s, f, market)
+                if not is_mine or _is_losing(losing[:count], market):
                     continue
                 change = value_held(s, f, market, m.mark) - value_held(s, f, market, m.previous_mark)
                 if change < worst:

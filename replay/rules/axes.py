@@ -179,8 +179,12 @@ AXES: Mapping[str, Axis] = {
         ("lp_pool", "fee_pool", "liquidity_pool"),
     ),
     "absorbers.*.scope": Axis(
-        {"ledger": "It keeps one balance per ledger (dex and currency) and serves every market there."},
-        ("contract", "group", "coin", "product_line", "dex", "strategy", "global"),
+        {
+            "ledger": "It keeps one balance per ledger (dex and currency) and serves every market there.",
+            "contract": "It keeps a balance for each market; what the tape gives it whole is shared evenly.",
+            "group": "It keeps a balance for each group of markets, and one for all others.",
+        },
+        ("coin", "product_line", "dex", "strategy", "global"),
     ),
     "absorbers.*.balance": Axis(
         {

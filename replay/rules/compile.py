@@ -252,6 +252,8 @@ def _absorber(book: RuleBook) -> plan.Absorber | None:
         stops_at_zero=only.stops_at_zero,
         amount=only.amount,
         currencies=only.currencies or (),
+        scope=only.scope,
+        groups=tuple((group.name, group.markets) for group in only.groups or ()),
     )
 
 

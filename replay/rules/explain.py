@@ -86,6 +86,8 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "absorbers.*.currencies": lambda value: (
         f"of each of {value}; in others it opens with what the tape gives it."
     ),
+    "absorbers.*.groups.*.name": lambda value: f"The balance called {value}",
+    "absorbers.*.groups.*.markets": lambda value: f"serves {value}.",
     "absorbers.*.name": lambda value: f"The ladder calls it {value}.",
     "absorbers.*.drawdown_start": lambda value: (
         f"A market deleverages once its profit fell by {_percent(value)} of the highest balance,"

@@ -101,7 +101,8 @@ class Absorber:
     """Who takes over, from what money, and what it does with what it took.
 
     Attributes:
-        account: Pseudo account: ``@vault:<name>`` or ``@fund:<name>``; it books in the ledger of the pool.
+        account: Pseudo account: ``@vault:<name>`` or ``@fund:<name>``; it books in the ledger of the pool. A
+            balance of one market or group has that behind its name, ``@fund:<name>:<market>``.
         work_out: ``hold`` keeps the inventory; ``book`` sells it into the book each step, at any price.
         insolvent_below: Whether its own positions are deleveraged while its equity is negative.
         drawdown: Start and stop ratios in 1e-12 (0.3 and 0.25 mean -30 % and -25 %) of a market's profit
@@ -111,6 +112,9 @@ class Absorber:
         stops_at_zero: Whether all of its markets deleverage while its balance is not above zero.
         amount: What it opens with in atoms, whatever the tape gives it; None: what the tape gives it.
         currencies: The currencies in which it opens with the amount.
+        scope: What one of its balances serves: all markets of a ``ledger``, one market (``contract``), or those
+            of a ``group``.
+        groups: Names of groups with the names of their markets; markets in none share one balance per ledger.
     """
 
     account: str
@@ -122,6 +126,8 @@ class Absorber:
     stops_at_zero: bool
     amount: int | None = None
     currencies: tuple[str, ...] = ()
+    scope: Literal["ledger", "contract", "group"] = "ledger"
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

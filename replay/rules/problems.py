@@ -74,6 +74,7 @@ SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
     "trigger": (model.Trigger,),
     "bankruptcy": (waterfall.Bankruptcy,),
     "absorbers.*": (waterfall.Absorber,),
+    "absorbers.*.groups.*": (waterfall.AbsorberGroup,),
     "depth.static.*": (waterfall.StaticLevel,),
     "socialise": (waterfall.Socialise,),
     **{pattern: tuple(choice.tables.values()) for pattern, choice in CHOICES.items()},

@@ -162,12 +162,24 @@ class Bankruptcy(Section):
     fee_in_price: Literal["none"]
 
 
+class AbsorberGroup(Section):
+    """``[[absorbers.groups]]``: markets that share a balance of an absorber."""
+
+    name: Name = Field(description='what the balance is called, such as "majors"')
+    markets: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
+        description='its markets, such as ["BTC", "ETH"]'
+    )
+
+
 class Absorber(Section):
     """``[[absorbers]]``: a fund or vault that takes losses before anybody else does."""
 
     name: Name = Field(description='what the ladder calls it, such as "liquidator"')
     kind: Literal["vault", "insurance"]
-    scope: Literal["ledger"]
+    scope: Literal["ledger", "contract", "group"]
+    groups: Annotated[tuple[AbsorberGroup, ...], Field(strict=False), AfterValidator(not_empty)] | None = (
+        Field(default=None, description="an [[absorbers.groups]] table for each group of the scope")
+    )
     balance: Literal["tape", "constant"]
     amount: PositiveMoney | None = Field(
         default=None, description='what it opens with if its balance is constant, such as "10000000"'
@@ -202,6 +214,29 @@ class Absorber(Section):
                     "write amount and currencies with a constant balance, and only with it",
                     key,
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> Self:
+        if (self.groups is None) == (self.scope == "group"):
+            raise problem(
+                f"scope = {json.dumps(self.scope)} stands {'without' if self.groups is None else 'beside'} `groups`",
+                "write groups with the scope of a group, and only with it",
+                "groups",
+            )
+        names: set[str] = set()
+        for index, group in enumerate(self.groups or ()):
+            for key, found in [("name", group.name), *(("markets", market) for market in group.markets)]:
+                word = f"{key}: {found}"
+                if word in names:
+                    raise problem(
+                        f"{found} stands in two groups"
+                        if key == "markets"
+                        else f"two groups are called {found}",
+                        "a market is in one group, and each group has a name of its own",
+                        f"groups.{index}.{key}",
+                    )
+                names.add(word)
         return self
 
     @model_validator(mode="after")

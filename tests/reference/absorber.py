@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from replay.tape.schema import Payoff, Side
-from tests.reference.books import RATE_ONE, Position
+from tests.reference.books import RATE_ONE, Pool, Position
 from tests.reference.depth import Depth
 from tests.reference.orders import Order
 
@@ -16,14 +16,37 @@ class Absorbing(Depth):
         assert self.plan.absorber is not None
         return self.plan.absorber.account
 
+    def fund_account(self, market: int) -> str:
+        """Return whose balance answers for a market: the absorber's, or one of the market or its group."""
+        rule, name = self.plan.absorber, self.day.markets[market].name
+        assert rule is not None
+        if rule.scope == "contract":
+            return f"{rule.account}:{name}"
+        if rule.scope == "group":
+            for group, members in rule.groups:
+                if name in members:
+                    return f"{rule.account}:{group}"
+        return rule.account
+
+    def fund_pool(self, market: int) -> Pool:
+        return self.pool(self.fund_account(market), self.day.markets[market].ledger)
+
     def fund_position(self, market: int) -> Position:
-        return self.position(self.absorber_name, market)
+        return self.position(self.fund_account(market), market)
 
-    def balance(self, ledger: int) -> int:
-        return self.equity(self.pool(self.absorber_name, ledger))
+    def balance(self, market: int) -> int:
+        return self.equity(self.fund_pool(market))
 
-    def fund_ledgers(self) -> list[int]:
-        return sorted({market.ledger for market in self.day.markets if market.payoff != Payoff.SPOT})
+    def fund_markets(self) -> list[int]:
+        """Return a market of each balance of the absorber: the first that it answers for."""
+        found: dict[int, int] = {}
+        for number, market in enumerate(self.day.markets):
+            if market.payoff != Payoff.SPOT:
+                found.setdefault(id(self.fund_pool(number)), number)
+        assert self.plan.absorber is not None
+        if self.plan.absorber.scope == "ledger":
+            return sorted(found.values(), key=lambda number: self.day.markets[number].ledger)
+        return list(found.values())
 
     def holdings(self) -> list[int]:
         return [market for market in sorted(self.handled) if self.fund_position(market).size]
@@ -43,8 +66,9 @@ class Absorbing(Depth):
         samples.append((self.ts, value))
         return max(v for ts, v in samples if ts >= self.ts - self.plan.absorber.window_ns)
 
-    def balance_peak(self, ledger: int) -> int:
-        return self.rolling(self.balances.setdefault(ledger, []), self.balance(ledger))
+    def balance_peak(self, market: int) -> int:
+        samples = self.balances.setdefault(id(self.fund_pool(market)), [])
+        return self.rolling(samples, self.balance(market))
 
     def profit_peak(self, market: int) -> int:
         samples = self.profits.setdefault(market, [])
@@ -56,7 +80,7 @@ class Absorbing(Depth):
         assert self.plan.absorber is not None
         if self.plan.absorber.drawdown is None:
             return None
-        line = self.plan.absorber.drawdown[0] * self.balance_peak(self.day.markets[market].ledger) // RATE_ONE
+        line = self.plan.absorber.drawdown[0] * self.balance_peak(market) // RATE_ONE
         return line + self.profit(market) - self.profit_peak(market)
 
     def capacity(self, market: int) -> int | None:
@@ -65,7 +89,7 @@ class Absorbing(Depth):
         if market in self.active:
             return 0
         if self.plan.absorber.stops_at_zero:
-            balance = max(0, self.balance(self.day.markets[market].ledger))
+            balance = max(0, self.balance(market))
             return balance if room is None else max(0, min(room, balance))
         return None if room is None else max(0, room)
 
@@ -75,13 +99,12 @@ class Absorbing(Depth):
         assert rule is not None
         if self.plan.adl is None or (rule.drawdown is None and not rule.stops_at_zero):
             return
-        ledger = self.day.markets[market].ledger
-        balance = self.balance(ledger)
+        balance = self.balance(market)
         empty = rule.stops_at_zero and balance <= 0
         verdict: tuple[bool, str, int, int] | None = None
         drop = start_line = stop_line = 0
         if rule.drawdown is not None:
-            peak = self.balance_peak(ledger)
+            peak = self.balance_peak(market)
             drop = self.profit(market) - self.profit_peak(market)
             start_line, stop_line = (-(rate * peak // RATE_ONE) for rate in rule.drawdown)
         by_drop = "drawdown of the market against the fund's peak"
@@ -101,7 +124,14 @@ class Absorbing(Depth):
         on, reason, measured, threshold = verdict
         (self.active.add if on else self.active.discard)(market)
         self.engage(
-            market, "adl", "start" if on else "stop", self.absorber_name, reason, measured, threshold, None
+            market,
+            "adl",
+            "start" if on else "stop",
+            self.fund_account(market),
+            reason,
+            measured,
+            threshold,
+            None,
         )
 
     def engage(
@@ -116,9 +146,7 @@ class Absorbing(Depth):
         quantity: int | None,
     ) -> None:
         ledger = self.day.markets[market].ledger
-        balance = None
-        if self.plan.absorber is not None and scope == self.absorber_name:
-            balance = self.balance(ledger)
+        balance = None if scope == "@book" else self.balance(market)
         self.write(
             "engagements",
             ts=self.ts,
@@ -140,12 +168,12 @@ class Absorbing(Depth):
             self.write(
                 "absorber_ledger",
                 ts=self.ts,
-                account=self.absorber_name,
+                account=self.fund_account(market),
                 ledger=ledger,
                 market=market,
                 kind=kind,
                 amount=amounts[market],
-                balance=self.balance(ledger),
+                balance=self.balance(market),
                 inventory=self.fund_position(market).size,
             )
 
@@ -182,20 +210,17 @@ class Absorbing(Depth):
 
     def own_order(self, market: int, value: int | None) -> Order:
         position = self.fund_position(market)
-        equity = self.balance(self.day.markets[market].ledger)
-        return Order(position, abs(position.size), value, self.absorber_name, equity, None)
+        equity = self.balance(market)
+        return Order(position, abs(position.size), value, self.fund_account(market), equity, None)
 
     def beyond_the_line(self, market: int) -> list[Order]:
         rule = self.plan.absorber
         assert rule is not None
         headroom = self.headroom(market)
         beyond = max(0, -headroom) if headroom is not None and market in self.active else 0
-        ledger = self.day.markets[market].ledger
-        balance = self.balance(ledger)
+        pool, balance = self.fund_pool(market), self.balance(market)
         if rule.stops_at_zero and balance < 0:
-            losses = {
-                m: max(0, -self.profit(m)) for m in self.holdings() if self.day.markets[m].ledger == ledger
-            }
+            losses = {m: max(0, -self.profit(m)) for m in self.holdings() if self.fund_pool(m) is pool}
             if sum(losses.values()):
                 beyond = max(beyond, -(balance * losses.get(market, 0) // sum(losses.values())))
         if not beyond:
@@ -210,12 +235,12 @@ class Absorbing(Depth):
         for order in already:
             assert order.value is not None
             brought[order.position.market] = order.value - self.value(order.position)
-        for ledger in self.fund_ledgers():
-            equity = self.balance(ledger)
-            equity += sum(gain for m, gain in brought.items() if self.day.markets[m].ledger == ledger)
+        for first in self.fund_markets():
+            pool, equity = self.fund_pool(first), self.balance(first)
+            equity += sum(gain for m, gain in brought.items() if self.fund_pool(m) is pool)
             changes = []
             for market in self.holdings():
-                if self.day.markets[market].ledger == ledger and market not in brought:
+                if self.fund_pool(market) is pool and market not in brought:
                     size = self.fund_position(market).size
                     change = self.worth(market, size) - self.worth(market, size, self.previous[market])
                     if change < 0:

@@ -193,7 +193,7 @@ class Deleveraging(Absorbing):
                 winner_equity_after=self.standing_of(winner.pool)[0],
                 winner_notional_before=winner_before[2],
             )
-        scope = self.absorber_name if self.plan.absorber is not None else "@book"
+        scope = self.fund_account(market) if self.plan.absorber is not None else "@book"
         self.engage(
             market,
             "adl",

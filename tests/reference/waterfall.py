@@ -372,7 +372,7 @@ class Waterfall(Deleveraging):
                 market = plan[1].market
                 surpluses[market] = surpluses.get(market, 0) + kept
                 if kept:
-                    self.pay(plan[0], self.pool(self.absorber_name, plan[0].ledger), kept)
+                    self.pay(plan[0], self.fund_pool(market), kept)
                     self.fund_books(market, kept)
                     self.episode(plan[0]).leg(plan[1]).surplus += kept
             self.movement("surplus", surpluses)
@@ -382,7 +382,8 @@ class Waterfall(Deleveraging):
             fee, market = plan[10][0], plan[1].market
             fees[market] = fees.get(market, 0) + fee
             if fee:
-                self.pay(plan[0], self.pool(self.absorber_name if to_fund else "@fees", plan[0].ledger), fee)
+                to = self.fund_pool(market) if to_fund else self.pool("@fees", plan[0].ledger)
+                self.pay(plan[0], to, fee)
                 if to_fund:
                     self.fund_books(market, fee)
         if to_fund:
@@ -498,7 +499,7 @@ class Waterfall(Deleveraging):
                 losing.append(self.losing(pool, position, value - part, "takeover", equity))
         for pool, position, _, _, _, size, take, part in entries:
             whole = (
-                f"taken over by {self.absorber_name}"
+                f"taken over by {self.fund_account(position.market)}"
                 if take == abs(size)
                 else "the absorber's capacity is used up"
             )
@@ -507,17 +508,25 @@ class Waterfall(Deleveraging):
         for market in sorted(moved):
             mine = [entry for entry in entries if entry[1].market == market]
             taken = [entry[6] for entry in mine]
-            self.engaged(market, "takeover", self.absorber_name, mine, taken, "equity below maintenance")
+            scope = self.fund_account(market)
+            self.engaged(market, "takeover", scope, mine, taken, "equity below maintenance")
         return losing
 
-    def open_fund(self, ledger: int) -> None:
-        """Give the absorber the amount of the rules, whatever it had."""
+    def open_fund(self) -> None:
+        """Give each balance the amount of the rules, or those of contracts their part of what the absorber has."""
         rule = self.plan.absorber
         assert rule is not None
-        if rule.amount is not None and self.day.ledgers[ledger][1] in rule.currencies:
-            pool = self.pool(self.absorber_name, ledger)
-            self.external[ledger] += rule.amount - pool.cash
-            pool.cash = rule.amount
+        for ledger, (_, currency) in enumerate(self.day.ledgers):
+            pools = [pool for pool in map(self.fund_pool, self.fund_markets()) if pool.ledger == ledger]
+            whole = self.pool(rule.account, ledger)
+            shares = split(max(0, whole.cash), [1] * len(pools)) if pools else []
+            for pool, share in zip(pools, shares, strict=True):
+                if rule.amount is not None:
+                    if currency in rule.currencies:
+                        self.external[ledger] += rule.amount - pool.cash
+                        pool.cash = rule.amount
+                elif rule.scope == "contract":
+                    self.pay(whole, pool, share)
 
     # -- the tape, step by step
 
@@ -568,15 +577,15 @@ class Waterfall(Deleveraging):
         self.open()
         self.ts = first
         if self.plan.absorber is not None:
-            for ledger in self.fund_ledgers():
-                self.open_fund(ledger)
-                self.balance_peak(ledger)
-                balance = self.balance(ledger)
+            self.open_fund()
+            for market in self.fund_markets():
+                self.balance_peak(market)
+                balance = self.balance(market)
                 self.write(
                     "absorber_ledger",
                     ts=first,
-                    account=self.absorber_name,
-                    ledger=ledger,
+                    account=self.fund_account(market),
+                    ledger=self.day.markets[market].ledger,
                     market=None,
                     kind="opening",
                     amount=balance,

@@ -169,6 +169,12 @@ def models(annotation: object) -> list[type[BaseModel]]:
     return []
 
 
+def is_list(annotation: object) -> bool:
+    origin = get_origin(annotation)
+    optional = origin in (Annotated, UnionType, Union) and any(map(is_list, get_args(annotation)))
+    return origin is tuple or optional
+
+
 def literals(annotation: object) -> list[object]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
@@ -181,7 +187,7 @@ def walk(section: type[BaseModel], prefix: str = ""):
     for name, field in section.model_fields.items():
         key = prefix + (field.alias or name)
         inner = models(field.annotation)
-        many = get_origin(field.annotation) is tuple
+        many = is_list(field.annotation)
         for model in inner:
             yield from walk(model, f"{key}.*." if many else f"{key}.")
         if not inner:

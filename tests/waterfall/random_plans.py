@@ -92,8 +92,11 @@ def random_plan(seed: int, day: Day) -> Plan:
     drawdown = None
     if adl is not None and rng.random() < 0.5:
         drawdown = rng.choice([(3 * RATE_ONE // 10, RATE_ONE // 4), (RATE_ONE // 100, RATE_ONE // 200)])
+    own = random.Random(f"absorber {seed}")
+    scope = own.choice(["ledger", "contract", "group"])
+    with_cash = [row.account for row in day.opening_cash if row.account.startswith("@vault")]
     absorber = Absorber(
-        account="@vault:v" if vault else "@fund:f",
+        account=with_cash[0] if with_cash else "@vault:v" if vault else "@fund:f",
         work_out=rng.choice(["hold", "book"]),
         insolvent_below=adl is not None and drawdown is None and rng.random() < 0.6,
         drawdown=drawdown,
@@ -102,6 +105,8 @@ def random_plan(seed: int, day: Day) -> Plan:
         stops_at_zero=adl is not None and rng.random() < 0.5,
         amount=rng.choice([None, None, 10**9, 10**12]),
         currencies=("USDC", "USDT", "USD", "BTC"),
+        scope=cast(Any, scope),
+        groups=(("g", tuple(market.name for market in day.markets[::2])),) if scope == "group" else (),
     )
     usual = rng.choice([10**9, 10**11, 10**13])
     return replace(
