@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,7 @@ class AbsorberBook:
         start_ts: Beginning of the tape, from which on the opening balance counts.
         deleverages: Whether the rules have deleveraging.
         has_book: Whether there is a book to sell inventory into.
+        exempt: Ids of markets without deleveraging.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class AbsorberBook:
         *,
         deleverages: bool = True,
         has_book: bool = True,
+        exempt: Sequence[int] = (),
     ) -> None:
         self.rule = rule
         self._state = state
@@ -87,6 +90,7 @@ class AbsorberBook:
         )
         self.arrays.markets["slot"] = -1
         self.arrays.markets["purse"] = purse_of
+        self.arrays.markets["exempt"][list(exempt)] = 1
         numbers = self.arrays.rule
         numbers[fund.EXISTS] = 1
         numbers[fund.DELEVERAGES] = deleverages

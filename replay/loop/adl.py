@@ -139,9 +139,9 @@ def rank_winners(
 ) -> Ranking:
     """Rank the positions on the other side of a market.
 
-    Pools in breach, pseudo accounts and pools without equity are no candidates; positions without profit
-    only where the loss rule has them. Pools of unknown equity come last, as if their equity were the
-    position's own value.
+    Pools in breach, pseudo accounts, pools without equity, and accounts and markets that the rules spare are no
+    candidates; positions without profit only where the loss rule has them. Pools of unknown equity come last, as
+    if their equity were the position's own value.
 
     Args:
         state: The state at the end of the step.
@@ -151,6 +151,8 @@ def rank_winners(
         need: Quantity that a queue is to close, so that those behind need no order; None ranks all.
     """
     rows = _listed(state, market, losers_are_long=losers_are_long, with_losers=rule.loss_rule != "exclude")
+    if rule.exempt_markets or rule.exempt_accounts:
+        rows = _not_spared(state, market, rule, rows)
     if need is None or len(rows) <= _SMALL or not rows["known"].all():
         settle(state.arrays, rows, np.flatnonzero(rows["standing"] != SETTLED))
         rows = rows[rows["standing"] != OUT]
@@ -176,6 +178,14 @@ def _listed(state: State, market: int, *, losers_are_long: bool, with_losers: bo
     moves = np.zeros(SNAPSHOTS)
     count, _ = list_candidates(state.arrays, slots, losers_are_long, with_losers, moves, rows)
     return rows[:count]
+
+
+def _not_spared(state: State, market: int, rule: Adl, rows: Array) -> Array:
+    """Return the candidates that the rules do not spare."""
+    if market in rule.exempt_markets:
+        return rows[:0]
+    accounts = [state.account(name) for name in rule.exempt_accounts]
+    return rows[~np.isin(state.pools["account"][rows["pool"]], accounts)]
 
 
 _FEW = 64

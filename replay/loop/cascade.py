@@ -73,6 +73,7 @@ class Cascade:
                 start_ts,
                 deleverages=plan.adl is not None,
                 has_book=self.depth is not None,
+                exempt=() if plan.adl is None else plan.adl.exempt_markets,
             )
         self.rows = Rows(state, sink)
         self._deleveraging = None

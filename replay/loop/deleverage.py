@@ -54,6 +54,10 @@ class Deleveraging:
             fund: The absorber.
             losing: LOSING records, those of absorbers behind all others.
         """
+        if self._rule.exempt_markets:
+            losing = losing[~np.isin(losing["market"], self._rule.exempt_markets)]
+            if not len(losing):
+                return
         side = 2 * losing["market"] + losing["is_short"]
         losing = losing[np.lexsort((losing["position"], losing["pool"], losing["episode"] < 0, side))]
         side.sort()

@@ -106,6 +106,21 @@ def _oracles(plan: Plan, kind_rows: dict[tuple[int, int], int], tape: Tape) -> l
     return kinds
 
 
+def _check_exempt(plan: Plan, tape: Tape, added: Sequence[Added]) -> None:
+    """Refuse rules that spare an account which neither the tape nor the user brings: its name is mistaken."""
+    if plan.adl is None or not plan.adl.exempt_accounts:
+        return
+    known = {*tape.account_names, *(entry.account for entry in added)}
+    missing = [name for name in plan.adl.exempt_accounts if name not in known]
+    if missing:
+        raise RulesError(
+            f"the tape has no account called {missing[0]}",
+            file=tape.path,
+            key="adl.exempt.accounts",
+            mend="name accounts as the tape does (`replay sql` on a run lists them in accounts), or leave it out",
+        )
+
+
 class Replay:
     """One pass over a tape under one plan.
 
@@ -140,6 +155,7 @@ class Replay:
         self._sink = sink
         self._rules_decide = rules_decide
         self._added = list(added)
+        _check_exempt(plan, tape, self._added)
         grade = Grade.KNOWN if tape.manifest["accounts_start"] == "known" else Grade.UNKNOWN
         counted = tape.select("SELECT market, kind, count(*) FROM prices GROUP BY ALL ORDER BY ALL")
         kind_rows = {(market, kind): rows for market, kind, rows in counted}

@@ -47,6 +47,7 @@ class RecordedExecution:
         self._rung = next((rung for rung in plan.ladder if isinstance(rung, BookOrder)), None)
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
         self.absorber = None if plan.absorber is None else AbsorberBook(state, plan.absorber, start_ts)
+        self._exempt = () if plan.adl is None else plan.adl.exempt_markets
         self._tally: dict[int, int] = {}
         self.results: dict[tuple[int, int], Executed] = {}
 
@@ -108,6 +109,8 @@ class RecordedExecution:
     def _room(self, market: int) -> int | None:
         """Return the loss that the absorber may still take on in a market; None is no bound."""
         assert self.absorber is not None
+        if market in self._exempt:
+            return None
         rule, purse = self.absorber.rule, self.absorber.purse(market)
         opening = self.absorber.balance(purse)
         rooms = []

@@ -27,6 +27,7 @@ FUND_MARKET = np.dtype(
         ("flow", "i8"),  # changes of its cash - cost that came from the market
         ("booked", "u1"),  # whether there were any
         ("active", "u1"),  # whether deleveraging is on
+        ("exempt", "u1"),  # whether there is none whatever happens: no trigger holds
     ],
     align=True,
 )
@@ -184,6 +185,8 @@ def headroom(s: Arrays, f: Fund, market: int, ts: int) -> int:
 def capacity(s: Arrays, f: Fund, market: int, ts: int) -> int:
     """Return the loss at mark that it may take on in a market now, in atoms, or UNBOUNDED."""
     room = UNBOUNDED
+    if f.markets[market].exempt:
+        return room
     if f.rule[HAS_DRAWDOWN]:
         room = max(0, headroom(s, f, market, ts))
     if f.markets[market].active:
@@ -201,7 +204,7 @@ def judge(s: Arrays, f: Fund, market: int, ts: int) -> tuple[int, int, int]:
     Returns:
         What was found, what was measured and what it was compared with, the last two in atoms.
     """
-    if not f.rule[HAS_DRAWDOWN] and not f.rule[STOPS_AT_ZERO]:
+    if f.markets[market].exempt or not (f.rule[HAS_DRAWDOWN] or f.rule[STOPS_AT_ZERO]):
         return UNCHANGED, 0, 0
     purse = f.markets[market].purse
     rest = balance(s, f, purse)
@@ -233,13 +236,19 @@ def is_held(s: Arrays, f: Fund, market: int) -> bool:
 
 
 @kernel
+def may_lose(s: Arrays, f: Fund, market: int) -> bool:
+    """Tell whether it holds inventory that deleveraging could close."""
+    return bool(f.markets[market].exempt == 0 and is_held(s, f, market))
+
+
+@kernel
 def is_quiet(s: Arrays, f: Fund, ts: int) -> bool:
     """Tell whether no trigger of the absorber's changes in a step; its peaks are sampled on the way."""
     if not f.rule[EXISTS]:
         return True
     if f.rule[HAS_DRAWDOWN] or f.rule[STOPS_AT_ZERO]:
         for market in range(len(f.markets)):
-            if not is_held(s, f, market):
+            if not may_lose(s, f, market):
                 continue
             if f.rule[DELEVERAGES] and judge(s, f, market, ts)[0] != UNCHANGED:
                 return False

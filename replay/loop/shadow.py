@@ -180,7 +180,8 @@ class ShadowAudit:
         if judged and breach:
             row["stage"] = self._stage(equity, maintenance)
             row["absorbed"] = abs(size) if row["stage"] == "takeover" else None
-            row["adl_needed"] = abs(size) if row["stage"] == "adl" else 0
+            exempt = self._plan.adl is not None and market in self._plan.adl.exempt_markets
+            row["adl_needed"] = abs(size) if row["stage"] == "adl" and not exempt else 0
         if self._executed is not None:
             taken = self._executed.get((int(shadow["position"]), int(shadow["ts"])))
             if taken is not None:

@@ -37,6 +37,7 @@ from replay.loop.fund import (
     is_held,
     is_quiet,
     judge,
+    may_lose,
     note,
     profit,
     value_held,
@@ -405,7 +406,7 @@ def absorber_losing(s: Arrays, f: Fund, r: Buffers, ts: int) -> Array:
     count = 0
     if f.rule[HAS_DRAWDOWN] or f.rule[STOPS_AT_ZERO]:
         for market in range(len(f.markets)):
-            if not is_held(s, f, market):
+            if not may_lose(s, f, market):
                 continue
             _judge(s, f, r, market, ts)
             beyond = _beyond_the_line(s, f, market, ts)
@@ -485,7 +486,7 @@ def _insolvent(s: Arrays, f: Fund, losing: Array, already: int) -> int:
             worst, found = 0, -1
             for market in range(len(f.markets)):
                 m = s.markets[market]
-                is_mine = f.markets[market].purse == purse and is_held(s, f, market)
+                is_mine = f.markets[market].purse == purse and may_lose(s, f, market)
                 if not is_mine or _is_losing(losing[:count], market):
                     continue
                 change = value_held(s, f, market, m.mark) - value_held(s, f, market, m.previous_mark)

@@ -351,7 +351,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
         "stop": "when it ends",
         "suspends_book_liquidation": "no forced orders in the book meanwhile",
         "amount": "how much is closed",
-        "exempt": "markets and accounts that are spared",
         "combine": "how the score is put together",
         "net_hedges": "hedges netted first",
         "queue_scope": "one queue for what",

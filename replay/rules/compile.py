@@ -100,7 +100,7 @@ def compile_rules(
         ladder=_ladder(book),
         absorber=absorber,
         depth=_depth(book, markets, ledgers),
-        adl=_adl(book),
+        adl=_adl(book, markets),
         allocation=book.rules.bankruptcy.allocation,
         assumptions=book.rules.assumptions,
         socialise=book.rules.socialise.method,
@@ -326,7 +326,7 @@ def _check_adl(book: RuleBook) -> None:
         )
 
 
-def _adl(book: RuleBook) -> plan.Adl | None:
+def _adl(book: RuleBook, markets: Sequence[Market]) -> plan.Adl | None:
     adl = book.rules.adl
     if isinstance(adl, AdlOff):
         return None
@@ -347,7 +347,14 @@ def _adl(book: RuleBook) -> plan.Adl | None:
         lights=adl.lights,
         winner_cap=RATE_ONE if adl.winner_cap is None else adl.winner_cap,
         method=adl.method or "queue",
+        exempt_markets=_named(markets, adl.exempt.markets if adl.exempt else None),
+        exempt_accounts=(adl.exempt.accounts if adl.exempt else None) or (),
     )
+
+
+def _named(markets: Sequence[Market], names: tuple[str, ...] | None) -> tuple[int, ...]:
+    """Return the ids of the markets of the tape that are named; names that it does not have name none."""
+    return tuple(market.id for market in markets if market.name in (names or ()))
 
 
 def _oracle_key(book: RuleBook) -> str:

@@ -100,6 +100,8 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "adl.winner_fee": lambda value: f"A winner pays {_percent(value)} of the value.",
     "adl.loser_fee": lambda value: f"A loser pays {_percent(value)} of the value.",
     "adl.lights": lambda value: f"Ranks are shown in {value} steps.",
+    "adl.exempt.markets": lambda value: f"There is none in the markets {value}.",
+    "adl.exempt.accounts": lambda value: f"No position of the accounts {value} is closed by it.",
     "depth.haircut": lambda value: f"{_percent(value)} of it is not there in need.",
     "depth.half_life": lambda value: (
         "What forced orders took is back at the next step."

@@ -147,6 +147,8 @@ class Adl:
         winner_cap: The most of a position that a step closes, in 1e-12 of its size.
         method: ``queue``: winners are closed whole in the order of their score; else the name of a policy
             with its options, see ``replay.loop.policies.registry``.
+        exempt_markets: Ids of markets without auto-deleveraging: the triggers of the absorber do not hold there.
+        exempt_accounts: Names of accounts that are no winners.
     """
 
     profit_term: str
@@ -159,6 +161,8 @@ class Adl:
     lights: int
     winner_cap: int = 10**12
     method: str = "queue"
+    exempt_markets: tuple[int, ...] = ()
+    exempt_accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
     "bankruptcy": (waterfall.Bankruptcy,),
     "absorbers.*": (waterfall.Absorber,),
     "absorbers.*.groups.*": (waterfall.AbsorberGroup,),
+    "adl.exempt": (waterfall.Exempt,),
     "depth.static.*": (waterfall.StaticLevel,),
     "socialise": (waterfall.Socialise,),
     **{pattern: tuple(choice.tables.values()) for pattern, choice in CHOICES.items()},

@@ -287,6 +287,26 @@ class AdlOff(Section):
     enabled: Annotated[Literal[False], Boolean]
 
 
+_Names = Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)]
+
+
+class Exempt(Section):
+    """``[adl.exempt]``: markets without auto-deleveraging, and accounts whose positions are never closed by it."""
+
+    markets: _Names | None = Field(
+        default=None, description='the markets, by the names of the tape, such as ["BTC", "ETH"]'
+    )
+    accounts: _Names | None = Field(
+        default=None, description='the accounts, by the names of the tape, such as ["maker-1"]'
+    )
+
+    @model_validator(mode="after")
+    def _spares_something(self) -> Self:
+        if self.markets is None and self.accounts is None:
+            raise problem("nothing is spared", "write markets or accounts, or take [adl.exempt] out")
+        return self
+
+
 class AdlOn(Section):
     """``[adl]`` with ``enabled = true``: winners are closed to pay what nobody else can."""
 
@@ -325,6 +345,9 @@ class AdlOn(Section):
     winner_fee: Fee = Field(description='the fee of a winner as a share of value, such as "0.0002"')
     loser_fee: Fee = Field(description='the fee of a loser as a share of value, such as "0.00055"')
     lights: Count = Field(description='the steps of the indicator of ranks, such as "5"')
+    exempt: Exempt | None = Field(
+        default=None, description="a table [adl.exempt]: who is spared; left out: nobody"
+    )
 
     @model_validator(mode="after")
     def _terms_whole(self) -> Self:

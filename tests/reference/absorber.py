@@ -85,6 +85,8 @@ class Absorbing(Depth):
 
     def capacity(self, market: int) -> int | None:
         assert self.plan.absorber is not None
+        if self.is_exempt(market):
+            return None
         room = self.headroom(market)
         if market in self.active:
             return 0
@@ -93,11 +95,17 @@ class Absorbing(Depth):
             return balance if room is None else max(0, min(room, balance))
         return None if room is None else max(0, room)
 
+    def is_exempt(self, market: int) -> bool:
+        """Tell whether the rules have no deleveraging in a market."""
+        return self.plan.adl is not None and market in self.plan.adl.exempt_markets
+
     def judge_fund(self, market: int) -> None:
         """Switch deleveraging of a market on or off by the absorber's rules, and say so."""
         rule = self.plan.absorber
         assert rule is not None
         if self.plan.adl is None or (rule.drawdown is None and not rule.stops_at_zero):
+            return
+        if self.is_exempt(market):
             return
         balance = self.balance(market)
         empty = rule.stops_at_zero and balance <= 0
@@ -185,7 +193,7 @@ class Absorbing(Depth):
             for market in self.holdings():
                 self.work_out(market)
         losing: list[Order] = []
-        for market in self.holdings():
+        for market in [market for market in self.holdings() if not self.is_exempt(market)]:
             self.judge_fund(market)
             losing += self.beyond_the_line(market)
         if rule.insolvent_below and self.plan.adl is not None:
@@ -240,6 +248,8 @@ class Absorbing(Depth):
             equity += sum(gain for m, gain in brought.items() if self.fund_pool(m) is pool)
             changes = []
             for market in self.holdings():
+                if self.is_exempt(market):
+                    continue
                 if self.fund_pool(market) is pool and market not in brought:
                     size = self.fund_position(market).size
                     change = self.worth(market, size) - self.worth(market, size, self.previous[market])

@@ -23,6 +23,8 @@ class Deleveraging(Absorbing):
             pool = position.pool
             if position.market != market or not position.size or (position.size > 0) == losers_are_long:
                 continue
+            if pool.account in self.plan.adl.exempt_accounts:
+                continue
             if pool.special or any(pool is other for other in self.shut_out) or not self.marked(pool):
                 continue
             value = self.value(position)
@@ -90,6 +92,7 @@ class Deleveraging(Absorbing):
         }[adl.loss_rule]
 
     def deleverage(self, losing: list[Order]) -> None:
+        losing = [order for order in losing if not self.is_exempt(order.position.market)]
         pools = {id(pool): number for number, pool in enumerate(self.pools.values())}
         slots = {id(position): number for number, position in enumerate(self.positions.values())}
         losing.sort(

@@ -241,10 +241,9 @@ def refused_override(folder, *overrides) -> RulesError:
         ("adl.enabled=true", "adl.score", "`score` is missing in [adl] (and 5 more problems)"),
         ("adl.price=mark", "adl.price", "`price` belongs to enabled = true, the enabled here is false"),
         (
-            "adl.exempt=[]",
-            "adl.exempt",
-            "not yet: `exempt` in [adl] (markets and accounts that are spared) is not supported in this "
-            "version",
+            "adl.start=[]",
+            "adl.start",
+            "not yet: `start` in [adl] (when it begins) is not supported in this version",
         ),
         ("price.risk_price=oracle", "price.risk_price", 'not yet: "oracle" is not supported in this version'),
         ("ladder.0.price=0.5", "ladder.0.price", "0.5 is not a value of it"),

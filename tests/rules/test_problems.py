@@ -297,7 +297,7 @@ def test_a_known_key_that_is_to_come(tmp_path, pattern, key):
 
 LATER_KEY_ANYWHERE = [
     ("[[ladder]]", "ladder.0.enter"),
-    ("[adl]", "adl.exempt"),
+    ("[adl]", "adl.start"),
     ("[depth]", "depth.cap_per_step"),
 ]
 

@@ -88,6 +88,7 @@ def random_plan(seed: int, day: Day) -> Plan:
             loser_fee_rate=rng.choice([0, RATE_ONE // 2_000]),
             lights=5,
             method=method,
+            **_exempt(random.Random(f"exempt {seed}"), day),
         )
     drawdown = None
     if adl is not None and rng.random() < 0.5:
@@ -125,6 +126,16 @@ def random_plan(seed: int, day: Day) -> Plan:
             static=((5, usual), (100, 3 * usual)),
         ),
     )
+
+
+def _exempt(rng: random.Random, day: Day) -> dict[str, Any]:
+    """Spare a market or an account now and then; rules for an axis of their own draw from a seed of their own."""
+    spared: dict[str, Any] = {}
+    if rng.random() < 0.2:
+        spared["exempt_markets"] = (rng.randrange(len(day.markets)),)
+    if rng.random() < 0.2:
+        spared["exempt_accounts"] = tuple(rng.sample(day.accounts, min(2, len(day.accounts))))
+    return spared
 
 
 def _ladder(rng: random.Random, usual: int, *, has_adl: bool, has_steps: bool) -> tuple[Rung, ...]:
