@@ -48,6 +48,15 @@ def _drift(number: int) -> str:
     return f"{at},{number},{user},{user},True,4000000,1000000,{2 * number},{number},{number},{'L' * 44},8000000,9000000,-1000000,625\n"
 
 
+def _dydx(number: int) -> str:
+    at = f"2025-12-08T{number // 360_000 % 24:02}:{number // 6_000 % 60:02}:{number // 100 % 60:02}.{number % 100 * 10:03}Z"
+    side = "BUY" if number % 2 else "SELL"
+    return (
+        f'{{"id":"{number // 10:08x}00000002{number:08x}","side":"{side}","size":"0.{number % 9 + 1}","ticker":"BTC-USD",'
+        f'"price":"{90_000 + number % 997}","type":"LIMIT","createdAt":"{at}","createdAtHeight":"{number // 10}"}}\n'
+    )
+
+
 TABLES = {"drift-v1": "liquidations", "hyperliquid": "fills"}
 """Which table has a row for each of the file, where it is not `trades`."""
 
@@ -77,6 +86,7 @@ FILES: dict[str, tuple[str, str, Callable[[int], str], list[str]]] = {
         _drift,
         [],
     ),
+    "dydx-v4": ("BTC-USD_trades.json.gz", "", _dydx, []),
     "tardis": (
         "binance-futures_trades_2025-10-10_BTCUSDT.csv.gz",
         "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n",

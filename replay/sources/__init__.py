@@ -21,6 +21,7 @@ _MODULES = {
     "columns": "replay.sources.columns",
     "demo-crash": "replay.sources.demo_crash",
     "drift-v1": "replay.sources.drift_v1",
+    "dydx-v4": "replay.sources.dydx",
     "hyperliquid": "replay.sources.hyperliquid",
     "okx": "replay.sources.okx",
     "scenario": "replay.sources.scenario",

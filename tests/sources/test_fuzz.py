@@ -21,6 +21,7 @@ import pytest
 from replay.errors import ReplayError
 from replay.sources import import_source
 from tests.sources import test_drift_v1 as drift_v1
+from tests.sources import test_dydx as dydx
 from tests.sources.node_fills import ANN, BEN, block, match
 from tests.sources.test_book_lines import BYBIT, bybit, instruments, okx
 from tests.sources.test_column_maps import FILES as MAPPED
@@ -214,6 +215,40 @@ KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]]
                 f"{drift_v1.DUMP},{drift_v1.at(f'12:00:{n:02}')},{n},1,100500,{n}0000000,12000000"
             ),
         }.items()
+    },
+    **{
+        f"dydx-v4 {name}": (
+            "dydx-v4",
+            f"BTC-USD_{dydx.ANN}_0.json",
+            _lines(json.dumps(head), row, 10),
+            [],
+            [],
+        )
+        for name, head, row in (
+            (
+                "trades",
+                {
+                    "trades": [
+                        dydx.trade(n, f"16:00:{n:02}", "90000.5", "0.1", "SELL", "LIQUIDATED")
+                        for n in range(9)
+                    ]
+                },
+                lambda n: json.dumps(dydx.oracle(f"16:00:{n:02}", f"9000{n}.25")),
+            ),
+            (
+                "fills",
+                dydx.state(dydx.ANN, "-40000.5", "1.25", "43000.123456789"),
+                lambda n: json.dumps(
+                    {
+                        "fills": [
+                            dydx.fill(
+                                f"{n}", f"16:0{n % 10}:00", "41000", "0.4", "SELL", "TAKER", "DELEVERAGED"
+                            )
+                        ]
+                    }
+                ),
+            ),
+        )
     },
     "columns kucoin": ("columns", MAPPED["kucoin"][0], MAPPED["kucoin"][1] * 1, [], ["kucoin"]),
     "columns bitmex": ("columns", MAPPED["bitmex"][0], MAPPED["bitmex"][1] * 1, [], ["bitmex"]),
