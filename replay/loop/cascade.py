@@ -2,12 +2,11 @@
 
 Within a step all book orders of all pools come first, then all takeovers, then all ADL, whatever the order
 of the pools; quantities and money of each liquidation are accounted for in its episode. The stages themselves
-are compiled (:mod:`replay.loop.stages`); here is only their order.
+are compiled (:mod:`replay.loop.stages`), and so is their order (:mod:`replay.loop.step`).
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,31 +15,16 @@ import numpy.typing as npt
 from replay.loop.absorbers import AbsorberBook
 from replay.loop.deleverage import Deleveraging
 from replay.loop.depth import Book, Depth, no_book
-from replay.loop.episodes import Episodes, begin_episodes, begin_step, end_step
-from replay.loop.fund import Fund, is_quiet, no_fund
+from replay.loop.episodes import Episodes
+from replay.loop.fund import Fund, no_fund
 from replay.loop.ledger import move_cash
 from replay.loop.rows import Rows, Sink, append_rows
 from replay.loop.socialise import shares
-from replay.loop.stages import (
-    Forcing,
-    absorber_losing,
-    give_up,
-    net_own_hedges,
-    send_to_book,
-    take_over,
-    work_out,
-)
+from replay.loop.stages import LOSING, Forcing
 from replay.loop.state import State
-from replay.loop.waterfall import (
-    ask,
-    forced_batch,
-    indebted,
-    lowest_rungs,
-    rungs_of,
-    still_in_breach,
-    value_of_sizes,
-)
-from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Rung, Takeover
+from replay.loop.step import DONE, enter, force, ladder_of, leave
+from replay.loop.waterfall import indebted, rungs_of, value_of_sizes
+from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Rung
 
 Array = npt.NDArray[Any]
 
@@ -79,13 +63,10 @@ class Cascade:
         self._deleveraging = None
         if plan.adl is not None:
             self._deleveraging = Deleveraging(state, plan.adl, self.rows, self.episodes)
-        self._at_bankruptcy = plan.adl is not None and plan.adl.price in ("bankruptcy", "clamped_oracle")
         self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
         self._is_vault = plan.absorber is not None and plan.absorber.account.startswith("@vault")
-        self._rungs = rungs_of(plan)
-        levels = [Fraction(*rung.level) for rung in plan.ladder]
-        self._first_of_level = [levels.index(level) for level in levels]
-        self._heads = np.full(2 * len(state.markets), -1, np.int64)
+        self._rungs = ladder_of(plan, rungs_of(plan), len(state.markets))
+        self._lowest, self._losing = _NOTHING, np.zeros(0, LOSING)
         if self.absorber is not None:
             self.rows.opening(start_ts, self.absorber.balances())
 
@@ -111,29 +92,71 @@ class Cascade:
             breaches: int64 ids of the pools in breach at its end, ascending.
             recorded: Position slots that the tape forces in this step.
         """
-        state, episodes = self._state, self.episodes
         if self.absorber is not None:
             self.absorber.make_room()
-        restored = begin_step(state.arrays, episodes.arrays)
-        is_judged = bool(len(breaches) or len(restored))
-        losing: list[Array] = []
+        restored, forced = enter(self._state.arrays, self.episodes.arrays, breaches)
         if len(restored):
             self._pay_bad_debt(ts, restored)
             self._end(restored, ts)
-        if len(breaches):
-            losing = self._ladder(ts, breaches, recorded)
-        losing += self._absorber_step(ts)
-        if losing and self._deleveraging is not None:
-            self._deleveraging.close(ts, self.fund, np.concatenate(losing))
+        losing = self._force(ts, breaches, recorded, forced)
+        if len(losing) and self._deleveraging is not None:
+            self._deleveraging.close(ts, self.fund, losing)
+        self._leave(ts, breaches, is_judged=bool(len(breaches) or len(restored)))
+        self.rows.flush(everything=False)
+
+    def _force(self, ts: int, breaches: Array, recorded: Array, forced: int) -> Array:
+        """Run the ladder and the absorber's own step; return what goes to ADL, as LOSING records."""
+        rungs, markets = len(self._plan.ladder), len(self._state.markets)
+        self.episodes.reserve(forced)
+        self.rows.reserve(orders=rungs * forced, stages=rungs + 2)
+        if len(self._losing) < rungs * forced + markets:
+            self._losing = np.zeros(2 * (rungs * forced + markets), LOSING)
+        if len(self._lowest) < len(breaches):
+            self._lowest = np.zeros(2 * len(breaches), np.int64)
+        own = np.unique(recorded).astype(np.int64) if len(recorded) else _NOTHING
+        number, lost = DONE, 0
+        while True:
+            number, lost, fresh = force(
+                self._state.arrays,
+                self._book_arrays,
+                self.fund,
+                self.episodes.arrays,
+                self.rows.arrays,
+                self._rungs,
+                ts,
+                breaches,
+                own,
+                number,
+                self._lowest,
+                self._losing,
+                lost,
+            )
+            if number == DONE:
+                return self._losing[:lost]
+            self._open_positions(fresh, self._plan.ladder[number])
+
+    def _leave(self, ts: int, breaches: Array, *, is_judged: bool) -> None:
+        """End the step; pools that are flat and owe have their debts paid before."""
         closed = breaches
         if is_judged and self._nets:
             # A pool that waits may be flat, too: its position was the hedge of another's.
-            closed = np.sort(episodes.open)
-        if len(closed):
-            self._pay_bad_debt(ts, closed)
-        flat = end_step(state.arrays, episodes.arrays, self.fund, is_judged, closed)
-        self._end(flat, ts)
-        self.rows.flush(everything=False)
+            closed = np.sort(self.episodes.open)
+        self.rows.reserve(liquidations=self.episodes.legs_in_use)
+        for owing in (True, False):
+            debts = leave(
+                self._state.arrays,
+                self.episodes.arrays,
+                self.fund,
+                self.rows.arrays,
+                ts,
+                is_judged,
+                closed,
+                self._is_vault,
+                owing,
+            )
+            if len(debts) == 0:
+                return
+            self._pay(ts, debts)
 
     def finish(self) -> None:
         """Write the episodes that the end of the tape left open."""
@@ -144,95 +167,14 @@ class Cascade:
         """End the liquidations of pools and write their rows."""
         self.episodes.end(self.rows, pools, ts, absorber_is_vault=self._is_vault)
 
-    # --- the ladder ----------------------------------------------------------------------------------
-
-    def _ladder(self, ts: int, breaches: Array, recorded: Array) -> list[Array]:
-        """Run the rungs over all pools in breach, in the order of the rules; return what goes to ADL."""
-        state = self._state
-        batch = forced_batch(state.arrays, breaches)
-        self.episodes.reserve(len(batch))
-        begin_episodes(
-            state.arrays,
-            self.episodes.arrays,
-            batch,
-            ts,
-            np.unique(recorded).astype(np.int64) if len(recorded) else _NOTHING,
-        )
-        lowest = np.empty(len(breaches), np.int64)
-        at_equal = self._plan.breach_at_equal
-        seen = int(lowest_rungs(state.arrays, breaches, self._rungs, at_equal, lowest))
-        losing: list[Array] = []
-        for number, rung in enumerate(self._plan.ladder):
-            first = self._first_of_level[number]
-            if not seen >> first & 1:
-                continue
-            pools = still_in_breach(state.arrays, breaches, lowest, first, at_equal)
-            if len(pools):
-                losing += self._act(rung, self._rungs[number], forced_batch(state.arrays, pools), ts)
-        return losing
-
-    def _act(self, rung: Rung, record: Any, batch: Array, ts: int) -> list[Array]:
-        """Let one rung act on the positions of its pools; return what goes to ADL, if anything."""
-        arrays, rows = self._state.arrays, self.rows
-        rows.reserve(orders=len(batch))
-        if isinstance(rung, NetOwnHedge):
-            net_own_hedges(arrays, self.fund, self.episodes.arrays, rows.arrays, batch, ts)
-        elif isinstance(rung, BookOrder):
-            if self.depth is not None:
-                self._book(rung, record, batch, ts)
-        else:
-            if isinstance(rung, Takeover):
-                self._open_positions(batch["market"], ascending=self._has_line)
-                arrays, cases = self._state.arrays, self.episodes.arrays
-                lost = take_over(
-                    arrays, self.fund, cases, rows.arrays, batch, record, ts, self._at_bankruptcy
-                )
-            else:
-                lost = give_up(arrays, self.episodes.arrays, batch, self._at_bankruptcy)
-            return [lost] if len(lost) else []
-        return []
-
-    def _book(self, rung: BookOrder, record: Any, batch: Array, ts: int) -> None:
-        assert self.depth is not None
-        ask(self._state.arrays, batch, record, ts)
-        if self.absorber is not None and (rung.surplus_to == "absorber" or rung.fee_to_absorber):
-            self._open_positions(batch["market"], ascending=True)
-        send_to_book(
-            self._state.arrays,
-            self._book_arrays,
-            self.fund,
-            self.episodes.arrays,
-            self.rows.arrays,
-            batch,
-            record,
-            ts,
-            self._heads,
-        )
-
-    @property
-    def _has_line(self) -> bool:
-        return self._plan.absorber is not None and self._plan.absorber.drawdown is not None
-
-    def _open_positions(self, markets: Array, *, ascending: bool) -> None:
-        """See that the absorber has a position in each market; new ones in the order in which it acts."""
+    def _open_positions(self, markets: Array, rung: Rung) -> None:
+        """Give the absorber a position in each market, in the order in which the rung has it act."""
         assert self.absorber is not None
-        fresh = markets[self.fund.markets["slot"][markets] < 0]
-        if len(fresh):
-            for market in np.unique(fresh).tolist() if ascending else fresh.tolist():
-                self.absorber.position(market)
-            self.episodes.reserve(0)
-
-    def _absorber_step(self, ts: int) -> list[Array]:
-        """Work out inventory, judge the triggers, and return what of the absorber's goes to ADL."""
-        if self.absorber is None:
-            return []
-        self.rows.reserve()
-        arrays, buffers = self._state.arrays, self.rows.arrays
-        work_out(arrays, self._book_arrays, self.fund, buffers, ts)
-        if is_quiet(arrays, self.fund, ts):
-            return []
-        losing = absorber_losing(arrays, self.fund, buffers, ts)
-        return [losing] if len(losing) else []
+        has_line = self._plan.absorber is not None and self._plan.absorber.drawdown is not None
+        ascending = isinstance(rung, BookOrder) or has_line
+        for market in np.unique(markets).tolist() if ascending else markets.tolist():
+            self.absorber.position(market)
+        self.episodes.reserve(0)
 
     # --- bad debt ------------------------------------------------------------------------------
 
@@ -254,9 +196,13 @@ class Cascade:
 
         A pool in liquidation may also have closed by itself, by trades of the tape.
         """
+        self._pay(ts, indebted(self._state.arrays, pools))
+
+    def _pay(self, ts: int, pools: Array) -> None:
+        """Bring the negative cash of flat pools to zero."""
         state = self._state
         rows = []
-        for pool in indebted(state.arrays, pools).tolist():
+        for pool in pools.tolist():
             ledger = int(state.pools[pool]["ledger"])
             shared = self._shared(pool, ledger)
             left = -int(state.pools[pool]["cash"]) - sum(shared.values())

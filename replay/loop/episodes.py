@@ -105,6 +105,11 @@ class Episodes:
             leg = int(self.arrays.legs[leg]["next"])
         return self.arrays.legs[found]
 
+    @property
+    def legs_in_use(self) -> int:
+        """How many legs the liquidations have that have not ended."""
+        return len(self.arrays.legs) - int(self.arrays.numbers[_FREE_LEGS])
+
     def reserve(self, rows: int) -> None:
         """Make room for ``rows`` more legs, each of an episode of its own, and for all positions."""
         cases = self.arrays

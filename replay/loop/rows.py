@@ -220,9 +220,9 @@ class Rows:
         self._sink = sink
         self.arrays = no_rows(len(state.markets))
 
-    def reserve(self, *, orders: int = 0, adl: int = 0, liquidations: int = 0) -> None:
-        """Make room for rows of a stage; of movements and engagements it may write one a market each."""
-        markets = 2 * len(self._state.markets)
+    def reserve(self, *, orders: int = 0, adl: int = 0, liquidations: int = 0, stages: int = 1) -> None:
+        """Make room for rows of some stages; of movements and engagements each may write two and four a market."""
+        markets = 2 * len(self._state.markets) * stages
         needs = (orders, markets, 2 * markets, adl, liquidations)
         counts = self.arrays.counts.tolist()
         for name, count, need in zip(Buffers._fields, counts, needs, strict=False):

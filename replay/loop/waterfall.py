@@ -16,7 +16,7 @@ from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.depth import NO_LIMIT
 from replay.loop.margin import bankruptcy_values, notional_at, valuation
 from replay.loop.state import Arrays, State
-from replay.rules.plan import BY_SIZE, BookOrder, Plan, Takeover
+from replay.rules.plan import BY_SIZE, BookOrder, Deleverage, NetOwnHedge, Plan, Takeover
 from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
@@ -45,6 +45,7 @@ RUNG = np.dtype(
     [
         (name, "i8")
         for name in (
+            "action",
             "level_num",
             "level_den",
             "steps_down",
@@ -65,6 +66,10 @@ RUNG = np.dtype(
 )
 """A rung of the ladder as compiled code sees it; see :mod:`replay.rules.plan`."""
 
+BOOK, TAKEOVER, ADL, NET = range(4)
+"""What a rung does, in RUNG.action."""
+
+_ACTIONS = {BookOrder: BOOK, Takeover: TAKEOVER, Deleverage: ADL, NetOwnHedge: NET}
 _LIMITS = ("none", "bankruptcy", "bankruptcy_band", "mark_band")
 _NONE, _BANKRUPTCY, _BANKRUPTCY_BAND, _MARK_BAND = range(4)
 _POINTS = 10_000
@@ -74,6 +79,7 @@ def rungs_of(plan: Plan) -> Array:
     """Return the rungs of a plan as RUNG records."""
     records = np.zeros(len(plan.ladder), RUNG)
     for rung, record in zip(plan.ladder, records, strict=True):
+        record["action"] = _ACTIONS[type(rung)]
         record["level_num"], record["level_den"] = rung.level
         if isinstance(rung, BookOrder):
             record["steps_down"] = rung.size == "step_down"
