@@ -8,8 +8,9 @@ import click
 
 from replay.cli import cli
 from replay.rules import list_rules, load_rules
+from replay.rules.absorbers import Absorber
 from replay.rules.numbers import level_text
-from replay.rules.waterfall import Absorber, Adl, AdlOff, BookOrderRung, Rung, TakeoverRung
+from replay.rules.waterfall import Adl, AdlOff, BookOrderRung, Rung, TakeoverRung
 from replay.run.queries import list_queries
 from replay.run.schema import RUN_TABLES, VERDICTS
 from replay.tape.schema import RANK, TABLES, Table

@@ -53,6 +53,16 @@ def _purses(state: State, rule: Absorber) -> tuple[list[tuple[str, int]], list[i
     return list(found), purse_of
 
 
+def _spans(state: State, rule: Absorber) -> list[tuple[int, int, int]]:
+    """Return the spans in which it does nothing: market or -1 for all, first moment, end."""
+    ids = {market.name: market.id for market in state.markets}
+    return [
+        (market, start, until)
+        for names, start, until in rule.off
+        for market in ([-1] if names is None else [ids[name] for name in names if name in ids])
+    ]
+
+
 class AbsorberBook:
     """The accounts of one absorber; its numbers stand in :attr:`arrays`.
 
@@ -87,8 +97,11 @@ class AbsorberBook:
             pools=np.full(purses, -1, np.int64),
             peaks=np.zeros((markets + purses, _ROOM, 2), np.int64),
             ends=np.zeros((markets + purses, 2), np.int64),
+            days=np.full((purses, 3), -1, np.int64),
+            given=np.zeros((0, 2), np.int64),
+            off=np.array(_spans(state, rule), np.int64).reshape(-1, 3),
         )
-        self.arrays.markets["slot"] = -1
+        self.arrays.markets["slot"] = self.arrays.markets["day"] = -1
         self.arrays.markets["purse"] = purse_of
         self.arrays.markets["exempt"][list(exempt)] = 1
         numbers = self.arrays.rule
@@ -102,6 +115,10 @@ class AbsorberBook:
         numbers[fund.WINDOW_NS] = rule.window_ns
         numbers[fund.LEAST_BALANCE] = rule.least_balance
         numbers[fund.STOPS_AT_ZERO] = rule.stops_at_zero
+        numbers[fund.HAS_CAPS] = rule.has_caps
+        numbers[[fund.PER_TRADE, fund.PER_ACCOUNT_STEP]] = rule.per_trade, rule.per_account_step
+        numbers[[fund.PER_MARKET_DAY, fund.PER_DAY]] = rule.per_market_day, rule.per_day
+        numbers[[fund.LIFETIME, fund.INVENTORY]] = rule.lifetime, rule.inventory
         if rule.scope == "contract" and rule.amount is None:
             self._share_out()
         for purse in self.in_use():
@@ -191,7 +208,12 @@ class AbsorberBook:
         return int(fund.profit(self._state.arrays, self.arrays, market))
 
     def make_room(self) -> None:
-        """Give the rolling peaks room for one more moment."""
+        """Give the rolling peaks room for one more moment, and what was paid by pool for all of them."""
+        pools = len(self._state.arrays.pools)
+        if self.rule.per_account_step and len(self.arrays.given) < pools:
+            given = np.zeros((pools, 2), np.int64)
+            given[: len(self.arrays.given)] = self.arrays.given
+            self.arrays = self.arrays._replace(given=given)
         if not fund.is_full(self.arrays):
             return
         keys, room, _ = self.arrays.peaks.shape

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.loop.absorbers import AbsorberBook
+from replay.loop.debts import pay_debt
 from replay.loop.deleverage import Deleveraging
 from replay.loop.depth import Book, Depth, no_book
 from replay.loop.episodes import Episodes
 from replay.loop.fund import Fund, no_fund
 from replay.loop.ledger import move_cash
-from replay.loop.rows import Rows, Sink, append_rows
+from replay.loop.policies.allocate import largest_remainder
+from replay.loop.rows import DEBT, Rows, Sink, append_rows, write_movements
 from replay.loop.socialise import shares
 from replay.loop.stages import LOSING, Forcing
 from replay.loop.state import State
@@ -178,21 +180,33 @@ class Cascade:
 
     # --- bad debt ------------------------------------------------------------------------------
 
+    def _held_at_first(self, pool: int) -> dict[int, int]:
+        """Return what a pool in liquidation held at its first breach, as value per market, ascending."""
+        legs = self.episodes.legs_of(pool)
+        values = np.abs(value_of_sizes(self._state, legs["market"], legs["size"], legs["mark"])).tolist()
+        return dict(sorted(zip(legs["market"].tolist(), values, strict=True)))
+
+    def _pay_out_of_absorber(self, ts: int, pool: int) -> None:
+        """Let the absorber pay what a pool owes, by the markets it held, as far as it may."""
+        if self.absorber is None or not self.absorber.rule.pays_debts:
+            return
+        held = self._held_at_first(pool)
+        debt = -int(self._state.pools[pool]["cash"])
+        parts = largest_remainder(debt, list(held.values()), [debt] * len(held))
+        cases, markets = self.episodes.arrays, np.array(list(held), np.int64)
+        pay_debt(self._state.arrays, self.fund, cases, self.rows.arrays, pool, markets, parts, ts)
+
     def _shared(self, pool: int, ledger: int) -> dict[int, int]:
         """Return what other pools pay of a pool's negative cash, by the socialisation of the rules."""
         state = self._state
-        if self._plan.socialise == "none":
-            return {}
-        legs = self.episodes.legs_of(pool)
-        values = np.abs(value_of_sizes(state, legs["market"], legs["size"], legs["mark"])).tolist()
-        by_market: dict[int, int] = {}
-        for market, value in zip(legs["market"].tolist(), values, strict=True):
-            by_market[market] = by_market.get(market, 0) + value
         loss = -int(state.pools[pool]["cash"])
+        if self._plan.socialise == "none" or loss == 0:
+            return {}
+        by_market = self._held_at_first(pool)
         return shares(state, self._plan.socialise, loss, ledger, by_market, spared=self.episodes.open)
 
     def _pay_bad_debt(self, ts: int, pools: Array) -> None:
-        """Bring flat pools with negative cash to zero: others are asked, the rest is booked against @bad_debt.
+        """Bring flat pools with negative cash to zero: the absorber and then others pay, the rest is @bad_debt's.
 
         A pool in liquidation may also have closed by itself, by trades of the tape.
         """
@@ -202,8 +216,10 @@ class Cascade:
         """Bring the negative cash of flat pools to zero."""
         state = self._state
         rows = []
+        self.rows.reserve()
         for pool in pools.tolist():
             ledger = int(state.pools[pool]["ledger"])
+            self._pay_out_of_absorber(ts, pool)
             shared = self._shared(pool, ledger)
             left = -int(state.pools[pool]["cash"]) - sum(shared.values())
             payers = [*shared, *([state.pseudo_pool("@bad_debt", ledger)] if left else [])]
@@ -225,3 +241,5 @@ class Cascade:
                     }
                 )
         append_rows(self._sink, "shared_losses", rows)
+        if self.absorber is not None and self.absorber.rule.pays_debts:
+            write_movements(state.arrays, self.fund, self.rows.arrays, ts, DEBT)

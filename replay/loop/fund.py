@@ -28,6 +28,9 @@ FUND_MARKET = np.dtype(
         ("booked", "u1"),  # whether there were any
         ("active", "u1"),  # whether deleveraging is on
         ("exempt", "u1"),  # whether there is none whatever happens: no trigger holds
+        ("day", "i8"),  # the day (UTC) that paid_today is of
+        ("paid_today", "i8"),
+        ("paid", "i8"),  # what was paid for it so far
     ],
     align=True,
 )
@@ -45,8 +48,15 @@ FUND_MARKET = np.dtype(
     LEAST_BALANCE,
     STOPS_AT_ZERO,
     WORKED_OUT_TS,  # the last step in which its inventory was sold
+    HAS_CAPS,  # whether what it pays is limited in one of the five ways that follow
+    PER_TRADE,
+    PER_ACCOUNT_STEP,
+    PER_MARKET_DAY,
+    PER_DAY,
+    LIFETIME,
+    INVENTORY,  # multiple of a balance that its positions may be worth, in 1e-12; 0: any
     RULES,
-) = range(12)
+) = range(19)
 
 # What `judge` finds.
 UNCHANGED, STARTS_EMPTY, STARTS, STOPS_EMPTY, STOPS = range(5)
@@ -63,6 +73,9 @@ class Fund(NamedTuple):
     pools: Array  # int64[purses]: the pool of each of its balances, -1 where no market is settled
     peaks: Array  # int64[markets + purses, room, 2]: rings of (moment, value), room a power of two
     ends: Array  # int64[markets + purses, 2]: place of the oldest sample, and how many there are
+    days: Array  # int64[purses, 3]: the day last asked, the balance when it was, and what was paid since
+    given: Array  # int64[pools or 0, 2]: the step a pool was last paid for in, and how much
+    off: Array  # int64[spans, 3]: market or -1 for all, first moment, end
 
 
 def no_fund() -> Fund:
@@ -73,6 +86,9 @@ def no_fund() -> Fund:
         np.zeros(0, np.int64),
         np.zeros((0, 1, 2), np.int64),
         np.zeros((0, 2), np.int64),
+        np.zeros((0, 3), np.int64),
+        np.zeros((0, 2), np.int64),
+        np.zeros((0, 3), np.int64),
     )
 
 

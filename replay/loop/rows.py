@@ -124,8 +124,8 @@ ADL_FILL = np.dtype(
 ORDER_ROWS, MOVEMENT_ROWS, ENGAGEMENT_ROWS, ADL_ROWS, LIQUIDATION_ROWS, _COUNTS = range(6)
 
 # Stages, kinds of movements and states of stages, as numbers.
-BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED = range(8)
-_STAGES = ("book", "takeover", "adl", "net", "surplus", "fee", "work out", "deleveraged")
+BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED, DEBT = range(9)
+_STAGES = ("book", "takeover", "adl", "net", "surplus", "fee", "work out", "deleveraged", "debt")
 ENGAGED, START, STOP = range(3)
 _STATES = ("engaged", "start", "stop")
 
@@ -147,7 +147,8 @@ FROM_LADDER, FROM_TAKEOVER, FROM_ABSORBER = range(3)
     EMPTY,
     DRAWDOWN,
     NOT_EMPTY,
-) = range(12)
+    IS_OFF,
+) = range(13)
 
 NOBODY = -1
 """Stands for the account of no absorber."""
@@ -165,6 +166,7 @@ _REASONS = (
     "the balance is not above zero",
     "drawdown of the market against the fund's peak",
     "the balance is above zero",
+    "the absorber does nothing for the market now",
 )
 """The reasons in words; behind that of a takeover comes who takes."""
 

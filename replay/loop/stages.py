@@ -21,6 +21,7 @@ from replay.loop.fund import (
     EXISTS,
     HAS_DRAWDOWN,
     INSOLVENT_BELOW,
+    INVENTORY,
     STARTS,
     STARTS_EMPTY,
     STOPS_AT_ZERO,
@@ -43,6 +44,7 @@ from replay.loop.fund import (
     value_held,
 )
 from replay.loop.ledger import add_cash, book, take_other_side
+from replay.loop.limits import allowance, count_paid, fit_inventory, is_off, open_inventory
 from replay.loop.rows import (
     Buffers,
     add_engaged,
@@ -269,6 +271,14 @@ def _takeover_value(s: Arrays, row: Any, rung: Any, worth: int) -> int:
     return worth - (muldiv(share, penalty, row.equity, FLOOR) if row.equity else 0)
 
 
+@kernel
+def _lesser(one: int, other: int) -> int:
+    """Return the lesser of two amounts of which each may be UNBOUNDED."""
+    if one == UNBOUNDED or other == UNBOUNDED:
+        return max(one, other)
+    return min(one, other)
+
+
 @allocating_kernel
 def take_over(
     s: Arrays, f: Fund, c: Cases, r: Buffers, batch: Array, rung: Any, ts: int, at_bankruptcy: bool
@@ -293,6 +303,10 @@ def take_over(
         if named[market]:
             _judge(s, f, r, market, ts)
             room[market] = capacity(s, f, market, ts)
+    has_limit = f.rule[INVENTORY] != 0
+    sizes, worths, limits = np.zeros(len(s.markets), np.int64), np.zeros_like(f.pools), np.zeros_like(f.pools)
+    if has_limit:
+        open_inventory(s, f, sizes, worths, limits)
     beyond = 0
     whole_values = np.empty(len(batch), np.int64)
     for i in range(len(batch)):
@@ -300,17 +314,26 @@ def take_over(
         whole = abs(row.size)
         worth = value_at(s, row.market, row.size, row.mark)
         price = _takeover_value(s, row, rung, worth)
-        loss, left, absorbed = price - worth, room[row.market], whole
-        if left != UNBOUNDED and loss > 0:
-            if loss > left:
+        loss, absorbed = price - worth, whole
+        if loss > 0:
+            left = _lesser(room[row.market], allowance(s, f, i64(row.market), i64(row.pool), ts))
+            if left != UNBOUNDED and loss > left:
                 lot = s.markets[row.market].lot
                 absorbed = muldiv(whole, left, loss, FLOOR) // lot * lot
-                room[row.market] = 0
-            else:
-                room[row.market] = left - loss
+        if is_off(f, i64(row.market), ts):
+            absorbed = i64(0)
+        elif has_limit:
+            absorbed = fit_inventory(s, f, i64(row.market), i64(row.size), absorbed, sizes, worths, limits)
+        if loss > 0:
+            paid = muldiv(loss, absorbed, whole, CEIL)
+            count_paid(f, i64(row.market), i64(row.pool), ts, paid)
+            if room[row.market] != UNBOUNDED:
+                room[row.market] = 0 if loss > room[row.market] else room[row.market] - paid
         row.asked, row.filled, row.limit = whole, absorbed, NO_LIMIT
         row.value = -part_of_value(price, absorbed, whole)
         row.next = of.TAKEN_OVER if absorbed == whole else of.NO_CAPACITY
+        if absorbed < whole and is_off(f, i64(row.market), ts):
+            row.next = of.IS_OFF
         whole_values[i] = price
         beyond += absorbed < whole
     for i in range(len(batch)):

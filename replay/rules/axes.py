@@ -203,8 +203,16 @@ AXES: Mapping[str, Axis] = {
         ("scheduled",),
     ),
     "absorbers.*.outflow_cap": Axis(
-        {"none": "It takes all it is handed; its equity may fall below zero."},
-        ("per_trade", "per_account_and_step", "per_market_and_day", "per_day", "lifetime"),
+        {
+            "none": "It takes all it is handed; its equity may fall below zero.",
+            "limits": "It pays no more than the limits that follow; what is beyond them it does not take.",
+        },
+    ),
+    "absorbers.*.pays_debts": Axis(
+        {
+            "true": "It pays what a flat pool owes, as far as its balance goes.",
+            "false": "It pays for what it takes over only.",
+        }
     ),
     "absorbers.*.insolvent_below_zero": Axis(
         {
@@ -310,13 +318,12 @@ AXES: Mapping[str, Axis] = {
         },
         ("session_profit_pro_rata", "withdrawal_haircut", "lp_pool", "pnl_cap"),
     ),
+    "overlays.*.absorbers": Axis({"off": "No absorber takes anything over or pays for anything."}),
 }
 """Every key with a closed list of values."""
 
 LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     "": {
-        "selector": "rules for a part of the markets",
-        "window": "rules that hold for a limited time of a day",
         "contract": "rounding and settlement; payoff, multiplier and steps come with the tape",
         "gates": "limits on withdrawals and transfers",
         "tape": "what the rows of a tape mean is the importer's business",
@@ -343,8 +350,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     "bankruptcy": {"rounding": "rounding of the price", "recompute": "a new price after each partial fill"},
     "absorbers.*": {
         "inflows": "a choice of what flows in",
-        "inventory_cap": "a cap on what it holds",
-        "active_windows": "hours in which it is on",
     },
     "adl": {
         "start": "when it begins",

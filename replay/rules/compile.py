@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from replay.errors import RulesError
 from replay.rules import plan
+from replay.rules.compile_absorbers import absorber_of
 from replay.rules.compile_margin import check_rates, margin_of
 from replay.rules.model import RuleBook
 from replay.rules.numbers import level_text
@@ -85,7 +86,7 @@ def compile_rules(
     tiers = [own.tiers for own in margins]
     columns = np.array([tier for own in tiers for tier in own], dtype=np.int64).reshape(-1, 3).T
     _check_ladder(book)
-    absorber = _absorber(book)
+    absorber = absorber_of(book)
     _check_adl(book)
     return Plan(
         name=book.name,
@@ -200,98 +201,13 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
     return tuple(rungs)
 
 
-def _absorber(book: RuleBook) -> plan.Absorber | None:
-    """Return the absorber that the ladder hands to, after checking that each name fits."""
-    absorbers = book.rules.absorbers
-    names: list[str] = []
-    for index, absorber in enumerate(absorbers):
-        if absorber.name in names:
-            raise book.refusal(
-                f"absorbers.{index}.name",
-                f"two absorbers are called {absorber.name}",
-                "give each of the [[absorbers]] a name of its own",
-            )
-        names.append(absorber.name)
-    used, takers = _used_absorbers(book, names)
-    for index, name in enumerate(names):
-        if name not in used:
-            raise book.refusal(
-                f"absorbers.{index}",
-                f"no rung of the ladder hands anything to {name}",
-                "name it as the absorber of a [[ladder]] rung, or take it out",
-                "ladder",
-            )
-    for index, absorber in enumerate(absorbers):
-        idle = absorber.triggers + (["work_out"] if absorber.work_out == "book" else [])
-        if idle and absorber.name not in takers:
-            raise book.refusal(
-                f"absorbers.{index}.{idle[0]}",
-                f"{absorber.name} never takes a position over: it is only handed what fills are better",
-                'name it as the absorber of a [[ladder]] rung with action = "takeover", or switch this off',
-                "ladder",
-            )
-    if len(absorbers) > 1:
-        raise book.refusal(
-            "absorbers.1",
-            "not yet: more than one absorber is not supported in this version",
-            "keep one of the [[absorbers]]",
-        )
-    if not absorbers:
-        return None
-    only = absorbers[0]
-    drawdown = None
-    if only.drawdown_start is not None and only.drawdown_stop is not None:
-        drawdown = (only.drawdown_start, only.drawdown_stop)
-    return plan.Absorber(
-        account=only.account,
-        work_out=only.work_out,
-        insolvent_below=only.insolvent_below_zero,
-        drawdown=drawdown,
-        window_ns=only.window or 0,
-        least_balance=only.least_balance or 0,
-        stops_at_zero=only.stops_at_zero,
-        amount=only.amount,
-        currencies=only.currencies or (),
-        scope=only.scope,
-        groups=tuple((group.name, group.markets) for group in only.groups or ()),
-    )
-
-
-def _used_absorbers(book: RuleBook, names: list[str]) -> tuple[set[str], set[str]]:
-    """Return the absorbers that rungs hand to, and those of them that take positions over."""
-    used: set[str] = set()
-    takers: set[str] = set()
-    for index, rung in enumerate(book.rules.ladder):
-        if isinstance(rung, TakeoverRung):
-            if rung.absorber not in names:
-                raise book.refusal(
-                    f"ladder.{index}.absorber",
-                    f"there is no absorber called {rung.absorber}",
-                    f"the [[absorbers]] of the file are: {', '.join(names) or 'none'}",
-                    "absorbers",
-                )
-            takers.add(rung.absorber)
-        elif isinstance(rung, BookOrderRung) and "absorber" in (rung.surplus_to, rung.fee_to):
-            if not names:
-                key, other = (
-                    ("surplus_to", "trader") if rung.surplus_to == "absorber" else ("fee_to", "exchange")
-                )
-                raise book.refusal(
-                    f"ladder.{index}.{key}",
-                    f"there is no absorber to take the {'surplus' if key == 'surplus_to' else 'fee'}",
-                    f'write one of the [[absorbers]], or {key} = "{other}"',
-                    "absorbers",
-                )
-            used.update(names[:1])
-    return used | takers, takers
-
-
 def _check_adl(book: RuleBook) -> None:
     """Refuse ADL that nothing starts, and starts of an ADL that is off."""
     rules = book.rules
     starts = [f"ladder.{index}" for index, rung in enumerate(rules.ladder) if isinstance(rung, AdlRung)]
     for index, absorber in enumerate(rules.absorbers):
         starts += [f"absorbers.{index}.{key}" for key in absorber.triggers]
+    limits = [f"absorbers.{i}" for i, absorber in enumerate(rules.absorbers) if absorber.is_limited]
     if isinstance(rules.adl, AdlOff):
         if starts:
             raise book.refusal(
@@ -315,7 +231,7 @@ def _check_adl(book: RuleBook) -> None:
             'write loss_rule = "exclude"',
             "adl.method",
         )
-    if not starts:
+    if not starts and not limits and rules.overlays is None:
         raise book.refusal(
             "adl.enabled",
             "nothing starts auto-deleveraging",

@@ -88,6 +88,19 @@ FREE: Mapping[str, Callable[[str], str]] = {
     ),
     "absorbers.*.groups.*.name": lambda value: f"The balance called {value}",
     "absorbers.*.groups.*.markets": lambda value: f"serves {value}.",
+    "absorbers.*.per_trade": lambda value: f"It pays at most {value} for one forced order,",
+    "absorbers.*.per_account_and_step": lambda value: f"at most {value} for an account at one step,",
+    "absorbers.*.per_market_and_day": lambda value: (
+        f"for a market in a day at most {_percent(value)} of what it had when the day first asked for something,"
+    ),
+    "absorbers.*.per_day": lambda value: f"for all of its markets at most {_percent(value)} of that,",
+    "absorbers.*.lifetime": lambda value: f"and at most {value} for a market ever.",
+    "absorbers.*.inventory_cap": lambda value: f"What it holds is worth {value} x its balance at most.",
+    "absorbers.*.active_windows.*.from": lambda value: f"It acts from {value}",
+    "absorbers.*.active_windows.*.until": lambda value: f"until {value}.",
+    "overlays.*.markets": lambda value: f"What follows holds for {value} only.",
+    "overlays.*.window.from": lambda value: f"It holds from {value}",
+    "overlays.*.window.until": lambda value: f"until {value}.",
     "absorbers.*.name": lambda value: f"The ladder calls it {value}.",
     "absorbers.*.drawdown_start": lambda value: (
         f"A market deleverages once its profit fell by {_percent(value)} of the highest balance,"

@@ -17,9 +17,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from replay.errors import RulesError
 from replay.folders import sha256_text
+from replay.rules.absorbers import Absorber, Overlay
 from replay.rules.margin import Margin
 from replay.rules.numbers import Name, Section, Sentence, not_empty, problem
-from replay.rules.waterfall import Absorber, Adl, Bankruptcy, Depth, Rung, Socialise
+from replay.rules.waterfall import Adl, Bankruptcy, Depth, Rung, Socialise
 
 
 class Step(Section):
@@ -66,6 +67,9 @@ class Rules(Section):
     adl: Adl = Field(description="a table [adl]")
     depth: Depth = Field(description="a table [depth]")
     socialise: Socialise = Field(description="a table [socialise]")
+    overlays: Annotated[tuple[Overlay, ...], Field(strict=False), AfterValidator(not_empty)] | None = Field(
+        default=None, description="an [[overlays]] table for what holds only for some markets or some time"
+    )
 
     @model_validator(mode="after")
     def _days_in_order(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, TypeVar
 
@@ -27,7 +28,9 @@ from replay.units import (
 )
 
 _LONGEST_NUMBER = 64
+_LARGEST_MULTIPLE = 1_000
 _LARGEST_DENOMINATOR = 10**6
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_DURATION = 366 * 86_400 * NS_PER_SECOND
 _UNITS = {
     "d": 86_400 * NS_PER_SECOND,
@@ -127,6 +130,16 @@ def _read_part(value: object) -> int:
     return share
 
 
+def _read_multiple(value: object) -> int:
+    multiple = _read_number(value, RATE_SCALE, "1")
+    if not 0 < multiple <= _LARGEST_MULTIPLE * RATE_ONE:
+        raise problem(
+            f"a multiple of {format_units(multiple, RATE_SCALE)} is not above 0 and at most {_LARGEST_MULTIPLE}",
+            'write a multiple such as "1" or "2.5"',
+        )
+    return multiple
+
+
 def _read_fee(value: object) -> int:
     fee = _read_number(value, RATE_SCALE, "0.00045")
     if fee > RATE_ONE:
@@ -222,6 +235,24 @@ def _read_positive_duration(value: object) -> int:
     return length
 
 
+def _read_moment(value: object) -> int:
+    """Read a date with time and offset as ns UTC: a TOML datetime, or the same as text."""
+    wanted = "write a moment with its offset such as 2025-10-10T20:00:00Z"
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise problem(f"{json.dumps(value)} is not a moment", wanted) from None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise problem("must be a moment with its offset from UTC", wanted)
+    return (value - _EPOCH) // timedelta(microseconds=1) * 1_000
+
+
+def write_moment(moment: int) -> str:
+    """Write ns UTC as rule files do: ``2025-10-10T20:00:00Z``."""
+    return (_EPOCH + timedelta(microseconds=moment // 1_000)).isoformat().replace("+00:00", "Z")
+
+
 def write_duration(length: int) -> str:
     """Write nanoseconds in the largest unit of which they are a whole number."""
     if length == 0:
@@ -268,6 +299,9 @@ Share = Annotated[int, BeforeValidator(_read_share), _AS_RATE]
 Part = Annotated[int, BeforeValidator(_read_part), _AS_RATE]
 """A share above 0 and at most 1, an integer in 1e-12."""
 
+Multiple = Annotated[int, BeforeValidator(_read_multiple), _AS_RATE]
+"""A multiple above 0, an integer in 1e-12."""
+
 Fee = Annotated[int, BeforeValidator(_read_fee), _AS_RATE]
 """A fee as a share of value, from 0 to 1, an integer in 1e-12."""
 
@@ -291,6 +325,9 @@ Duration = Annotated[int, BeforeValidator(_read_duration), _AS_DURATION]
 
 PositiveDuration = Annotated[int, BeforeValidator(_read_positive_duration), _AS_DURATION]
 """A length of time above 0, in nanoseconds."""
+
+Moment = Annotated[int, BeforeValidator(_read_moment), PlainSerializer(write_moment, return_type=str)]
+"""A moment in ns UTC."""
 
 Boolean = BeforeValidator(_boolean)
 """Refuses whatever is not true or false, in words."""

@@ -115,6 +115,16 @@ class Absorber:
         scope: What one of its balances serves: all markets of a ``ledger``, one market (``contract``), or those
             of a ``group``.
         groups: Names of groups with the names of their markets; markets in none share one balance per ledger.
+        per_trade: The most that it pays for one forced order, in atoms; 0, as of the four that follow: any.
+        per_account_step: The most that it pays for a pool at one step, in atoms.
+        per_market_day: The most that it pays for a market in a day (UTC), in 1e-12 of the balance that it had
+            when it was first asked that day.
+        per_day: The most that one of its balances pays in a day, likewise.
+        lifetime: The most that it pays for a market in the whole replay, in atoms.
+        inventory: What the positions of one of its balances may be worth, in 1e-12 of the balance; 0: any.
+        pays_debts: Whether it pays what flat pools owe, as far as its balance goes.
+        off: Spans in which it does nothing for some markets: their names (None: all), first moment and end in
+            ns, the latter not in it.
     """
 
     account: str
@@ -128,6 +138,19 @@ class Absorber:
     currencies: tuple[str, ...] = ()
     scope: Literal["ledger", "contract", "group"] = "ledger"
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    per_trade: int = 0
+    per_account_step: int = 0
+    per_market_day: int = 0
+    per_day: int = 0
+    lifetime: int = 0
+    inventory: int = 0
+    pays_debts: bool = False
+    off: tuple[tuple[tuple[str, ...] | None, int, int], ...] = ()
+
+    @property
+    def has_caps(self) -> bool:
+        """Whether what it pays is limited in any way but by its balance."""
+        return any((self.per_trade, self.per_account_step, self.per_market_day, self.per_day, self.lifetime))
 
 
 @dataclass(frozen=True, slots=True)

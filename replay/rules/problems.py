@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from replay.errors import RulesError
-from replay.rules import margin, model, waterfall
+from replay.rules import absorbers, margin, model, waterfall
 from replay.rules.axes import AXES, LATER_KEYS
 from replay.rules.numbers import FloatText, Section
 
@@ -73,9 +73,12 @@ SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
     "margin.roots.*": (margin.RootsTable,),
     "trigger": (model.Trigger,),
     "bankruptcy": (waterfall.Bankruptcy,),
-    "absorbers.*": (waterfall.Absorber,),
-    "absorbers.*.groups.*": (waterfall.AbsorberGroup,),
     "adl.exempt": (waterfall.Exempt,),
+    "absorbers.*": (absorbers.Absorber,),
+    "absorbers.*.groups.*": (absorbers.AbsorberGroup,),
+    "absorbers.*.active_windows.*": (absorbers.Span,),
+    "overlays.*": (absorbers.Overlay,),
+    "overlays.*.window": (absorbers.Span,),
     "depth.static.*": (waterfall.StaticLevel,),
     "socialise": (waterfall.Socialise,),
     **{pattern: tuple(choice.tables.values()) for pattern, choice in CHOICES.items()},

@@ -1,4 +1,4 @@
-"""The sections of the waterfall: ladder, bankruptcy price, absorbers, auto-deleveraging, depth."""
+"""The sections of the waterfall: ladder, bankruptcy price, auto-deleveraging, depth, socialisation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from replay.rules.numbers import (
     Duration,
     Fee,
     Level,
-    Money,
     Name,
     Part,
     PositiveDuration,
@@ -26,7 +25,6 @@ from replay.rules.numbers import (
     not_empty,
     problem,
 )
-from replay.units import RATE_SCALE, format_units
 
 _LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
 
@@ -160,125 +158,6 @@ class Bankruptcy(Section):
 
     allocation: Literal["maintenance_proportional"]
     fee_in_price: Literal["none"]
-
-
-class AbsorberGroup(Section):
-    """``[[absorbers.groups]]``: markets that share a balance of an absorber."""
-
-    name: Name = Field(description='what the balance is called, such as "majors"')
-    markets: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] = Field(
-        description='its markets, such as ["BTC", "ETH"]'
-    )
-
-
-class Absorber(Section):
-    """``[[absorbers]]``: a fund or vault that takes losses before anybody else does."""
-
-    name: Name = Field(description='what the ladder calls it, such as "liquidator"')
-    kind: Literal["vault", "insurance"]
-    scope: Literal["ledger", "contract", "group"]
-    groups: Annotated[tuple[AbsorberGroup, ...], Field(strict=False), AfterValidator(not_empty)] | None = (
-        Field(default=None, description="an [[absorbers.groups]] table for each group of the scope")
-    )
-    balance: Literal["tape", "constant"]
-    amount: PositiveMoney | None = Field(
-        default=None, description='what it opens with if its balance is constant, such as "10000000"'
-    )
-    currencies: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)] | None = (
-        Field(default=None, description='the settle currencies the amount is in, such as ["USDT"]')
-    )
-    inventory: Literal["holds"]
-    work_out: Literal["hold", "book"]
-    outflow_cap: Literal["none"]
-    insolvent_below_zero: Annotated[Literal[True, False], Boolean]
-    drawdown_start: Part | None = Field(
-        default=None,
-        description='the drop of a market\'s profit, as a share of the highest balance, such as "0.3"; '
-        "left out: no such rule",
-    )
-    drawdown_stop: Part | None = Field(default=None, description='the drop at which it ends, such as "0.25"')
-    window: PositiveDuration | None = Field(
-        default=None, description='the rolling window of both peaks, such as "8h"'
-    )
-    least_balance: Money | None = Field(
-        default=None, description='the balance above which it may begin, such as "10000"'
-    )
-    stops_at_zero: Annotated[Literal[True, False], Boolean]
-
-    @model_validator(mode="after")
-    def _amount_fits(self) -> Self:
-        for key, value in (("amount", self.amount), ("currencies", self.currencies)):
-            if (value is None) == (self.balance == "constant"):
-                raise problem(
-                    f"balance = {json.dumps(self.balance)} stands {'without' if value is None else 'beside'} `{key}`",
-                    "write amount and currencies with a constant balance, and only with it",
-                    key,
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _groups_fit(self) -> Self:
-        if (self.groups is None) == (self.scope == "group"):
-            raise problem(
-                f"scope = {json.dumps(self.scope)} stands {'without' if self.groups is None else 'beside'} `groups`",
-                "write groups with the scope of a group, and only with it",
-                "groups",
-            )
-        names: set[str] = set()
-        for index, group in enumerate(self.groups or ()):
-            for key, found in [("name", group.name), *(("markets", market) for market in group.markets)]:
-                word = f"{key}: {found}"
-                if word in names:
-                    raise problem(
-                        f"{found} stands in two groups"
-                        if key == "markets"
-                        else f"two groups are called {found}",
-                        "a market is in one group, and each group has a name of its own",
-                        f"groups.{index}.{key}",
-                    )
-                names.add(word)
-        return self
-
-    @model_validator(mode="after")
-    def _drawdown_whole(self) -> Self:
-        given = {
-            "drawdown_start": self.drawdown_start,
-            "drawdown_stop": self.drawdown_stop,
-            "window": self.window,
-            "least_balance": self.least_balance,
-        }
-        missing = [key for key, value in given.items() if value is None]
-        if missing and len(missing) < len(given):
-            there = next(key for key in given if key not in missing)
-            raise problem(
-                f"`{there}` stands without `{missing[0]}`",
-                f"write {', '.join(given)} together, or none of them: no drawdown starts anything",
-                missing[0],
-            )
-        start, stop = self.drawdown_start, self.drawdown_stop
-        if start is not None and stop is not None and stop > start:
-            raise problem(
-                f"a drop of {format_units(stop, RATE_SCALE)} would end what begins at "
-                f"{format_units(start, RATE_SCALE)}",
-                "drawdown_stop is at most drawdown_start",
-                "drawdown_stop",
-            )
-        return self
-
-    @property
-    def account(self) -> str:
-        """The pseudo account it is booked as."""
-        return f"@vault:{self.name}" if self.kind == "vault" else f"@fund:{self.name}"
-
-    @property
-    def triggers(self) -> list[str]:
-        """The keys of the rules by which its state starts auto-deleveraging."""
-        rules = {
-            "insolvent_below_zero": self.insolvent_below_zero,
-            "drawdown_start": self.drawdown_start is not None,
-            "stops_at_zero": self.stops_at_zero,
-        }
-        return [key for key, on in rules.items() if on]
 
 
 class AdlOff(Section):

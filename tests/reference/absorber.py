@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from replay.tape.schema import Payoff, Side
-from tests.reference.books import RATE_ONE, Pool, Position
+from tests.reference.books import RATE_ONE, Pool, Position, sign, split
 from tests.reference.depth import Depth
 from tests.reference.orders import Order
+
+DAY_NS = 86_400 * 10**9
 
 
 class Absorbing(Depth):
@@ -98,6 +100,75 @@ class Absorbing(Depth):
     def is_exempt(self, market: int) -> bool:
         """Tell whether the rules have no deleveraging in a market."""
         return self.plan.adl is not None and market in self.plan.adl.exempt_markets
+
+    def is_off(self, market: int) -> bool:
+        assert self.plan.absorber is not None
+        name = self.day.markets[market].name
+        return any(
+            (names is None or name in names) and start <= self.ts < until
+            for names, start, until in self.plan.absorber.off
+        )
+
+    def allowance(self, market: int, pool: Pool) -> int | None:
+        """Return the most that the limits let the absorber pay now, from all that it paid before."""
+        rule, today = self.plan.absorber, self.ts // DAY_NS
+        assert rule is not None
+        mine = self.fund_pool(market)
+        if not rule.has_caps:
+            return None
+        base = self.day_bases.setdefault((id(mine), today), max(0, self.balance(market)))
+        by_market = [entry for entry in self.paid if entry[1] == market]
+        rooms = []
+        if rule.per_trade:
+            rooms.append(rule.per_trade)
+        if rule.per_account_step:
+            same = [amount for ts, _, other, amount in self.paid if ts == self.ts and other is pool]
+            rooms.append(rule.per_account_step - sum(same))
+        if rule.per_market_day:
+            same = [amount for ts, _, _, amount in by_market if ts // DAY_NS == today]
+            rooms.append(base * rule.per_market_day // RATE_ONE - sum(same))
+        if rule.per_day:
+            same = [
+                amount
+                for ts, other, _, amount in self.paid
+                if ts // DAY_NS == today and self.fund_pool(other) is mine
+            ]
+            rooms.append(base * rule.per_day // RATE_ONE - sum(same))
+        if rule.lifetime:
+            rooms.append(rule.lifetime - sum(amount for _, _, _, amount in by_market))
+        return max(0, min(rooms))
+
+    def fits(self, market: int, size: int, take: int, sizes: dict[int, int]) -> int:
+        """Return how much of a signed position fits into what the absorber may hold beside ``sizes``."""
+        rule, mine = self.plan.absorber, self.fund_pool(market)
+        assert rule is not None
+        worths = {m: abs(self.worth(m, held)) if held else 0 for m, held in sizes.items()}
+        others = sum(worth for m, worth in worths.items() if m != market and self.fund_pool(m) is mine)
+        room = max(0, max(0, self.balance(market)) * rule.inventory // RATE_ONE - others)
+        worth = abs(self.worth(market, take)) if take else 0
+        if worths[market] + worth <= room:
+            return take
+        most = take * room // max(1, worth)
+        return min(take, max(0, most - sizes[market] * sign(size)))
+
+    def pay_out_of_fund(self, pool: Pool, held: dict[int, int]) -> dict[int, int]:
+        """Let the absorber pay what a flat pool owes, by what it held; return what it paid by market."""
+        rule, paid = self.plan.absorber, {}
+        if rule is None or not rule.pays_debts or not sum(held.values()):
+            return {}
+        parts = split(-pool.cash, [held[market] for market in sorted(held)])
+        for market, part in zip(sorted(held), parts, strict=True):
+            if not part or self.is_off(market):
+                continue
+            rooms = [part, max(0, self.balance(market)), self.allowance(market, pool)]
+            paid[market] = min(room for room in rooms if room is not None)
+            if not paid.get(market):
+                del paid[market]
+                continue
+            self.paid.append((self.ts, market, pool, paid[market]))
+            self.pay(self.fund_pool(market), pool, paid[market])
+            self.fund_books(market, -paid[market])
+        return paid
 
     def judge_fund(self, market: int) -> None:
         """Switch deleveraging of a market on or off by the absorber's rules, and say so."""

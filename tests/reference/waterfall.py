@@ -61,12 +61,13 @@ class Waterfall(Deleveraging):
         self.balances: dict[int, list[tuple[int, int]]] = {}
         self.active: set[int] = set()
         self.shut_out: list[Pool] = []  # no winners of the step
+        self.paid: list[tuple[int, int, Pool, int]] = []  # by the absorber: ts, market, pool, amount
+        self.day_bases: dict[tuple[int, int], int] = {}
 
     def attend(self, breaches: list[Pool], restored: list[Pool], recorded: list[Position]) -> None:
         ended: list[Episode] = []
         self.failing = breaches
-        for pool in restored:
-            self.pay_bad_debt(pool)
+        self.pay_bad_debts(restored)
         ended += [self.episode(pool) for pool in restored]
         self.episodes = [episode for episode in self.episodes if episode.pool not in restored]
         before = {pool: (self.equity(pool), self.maintenance(pool)) for pool in breaches}
@@ -78,8 +79,7 @@ class Waterfall(Deleveraging):
         if losing and self.plan.adl is not None:
             self.deleverage(losing)
         order = {id(pool): number for number, pool in enumerate(self.pools.values())}
-        for episode in sorted(self.episodes, key=lambda episode: order[id(episode.pool)]):
-            self.pay_bad_debt(episode.pool)
+        self.pay_bad_debts(sorted((e.pool for e in self.episodes), key=lambda pool: order[id(pool)]))
         flat = [episode for episode in self.episodes if not self.open_positions(episode.pool)]
         ended += sorted(flat, key=lambda episode: order[id(episode.pool)])
         self.episodes = [episode for episode in self.episodes if episode not in flat]
@@ -144,10 +144,31 @@ class Waterfall(Deleveraging):
                 recorded=leg.recorded,
             )
 
-    def pay_bad_debt(self, pool: Pool) -> None:
+    def pay_bad_debts(self, pools: list[Pool]) -> None:
+        moved: dict[int, int] = {}
+        for pool in pools:
+            for market, amount in self.pay_bad_debt(pool).items():
+                moved[market] = moved.get(market, 0) - amount
+        self.movement("debt", moved)
+
+    def held_at_first(self, episode: Episode) -> dict[int, int]:
+        """Return the absolute values of what a pool held at its first breach, by market."""
+        held: Counter[int] = Counter()
+        for leg in episode.legs:
+            held[leg.position.market] += abs(self.worth(leg.position.market, leg.size, leg.mark))
+        return held
+
+    def pay_bad_debt(self, pool: Pool) -> dict[int, int]:
+        """Settle what a flat pool owes; return what the absorber paid of it, by market."""
         if self.open_positions(pool) or pool.cash >= 0:
-            return
-        episode, amount = self.episode(pool), -pool.cash
+            return {}
+        episode = self.episode(pool)
+        paid = self.pay_out_of_fund(pool, self.held_at_first(episode))
+        for market, share in paid.items():
+            next(leg for leg in episode.legs if leg.position.market == market).shortfall += share
+        amount = -pool.cash
+        if not amount:
+            return paid
         for payer, share in self.shared_by_all(episode, amount):
             self.pay(payer, pool, share)
             episode.socialised += share
@@ -157,6 +178,7 @@ class Waterfall(Deleveraging):
             self.pay(self.pool("@bad_debt", pool.ledger), pool, amount)
             episode.bad_debt += amount
             self.write_loss(episode, pool, "bad_debt", amount)
+        return paid
 
     def write_loss(self, episode: Episode, pool: Pool, kind: str, amount: int) -> None:
         self.write(
@@ -185,9 +207,7 @@ class Waterfall(Deleveraging):
             return [(pool, share) for pool, share in zip(payers, shares, strict=True) if share]
         if self.plan.socialise == "none":
             return []
-        lost: Counter[int] = Counter()
-        for leg in episode.legs:
-            lost[leg.position.market] += abs(self.worth(leg.position.market, leg.size, leg.mark))
+        lost = self.held_at_first(episode)
         paid: Counter[int] = Counter()
         markets = sorted(lost)
         for market, part in zip(markets, split(amount, [lost[m] for m in markets]), strict=True):
@@ -271,8 +291,7 @@ class Waterfall(Deleveraging):
                 self.order(pool, position, "net", size, quantity, None, quantity, value, words)
 
     def losing(self, pool: Pool, position: Position, value: int | None, origin: str, equity: int) -> Order:
-        assert self.plan.adl is not None
-        if self.plan.adl.price not in ("bankruptcy", "clamped_oracle"):
+        if self.plan.adl is None or self.plan.adl.price not in ("bankruptcy", "clamped_oracle"):
             value = None
         episode = self.episode(pool)
         episode.leg(position).left = abs(position.size)
@@ -469,14 +488,26 @@ class Waterfall(Deleveraging):
             room[market] = self.capacity(market)
         losing: list[Order] = []
         entries = []
+        rule = self.plan.absorber
+        assert rule is not None
+        sizes = {market: self.fund_position(market).size for market in {*room, *self.handled}}
         for pool, position, value, equity, maintenance in batch:
             market, size, loss = position.market, position.size, -gains[id(position)]
             take, left = abs(size), room[market]
-            if left is not None and loss > 0:
-                if loss > left:
-                    take, room[market] = abs(size) * left // loss, 0
-                else:
-                    room[market] = left - loss
+            if loss > 0:
+                allowed = [bound for bound in (left, self.allowance(market, pool)) if bound is not None]
+                if allowed and loss > min(allowed):
+                    take = abs(size) * min(allowed) // loss
+            if self.is_off(market):
+                take = 0
+            elif rule.inventory:
+                take = self.fits(market, size, take, sizes)
+            sizes[market] += sign(size) * take
+            if loss > 0:
+                paid = -(-loss * take // abs(size))
+                self.paid.append((self.ts, market, pool, paid))
+                if left is not None:
+                    room[market] = 0 if loss > left else left - paid
             part = sign(value) * (abs(value) * take // abs(size))
             entries.append((pool, position, value, equity, maintenance, size, take, part))
         for _, position, _, _, _, size, take, part in entries:
@@ -498,11 +529,11 @@ class Waterfall(Deleveraging):
             if leg.left:
                 losing.append(self.losing(pool, position, value - part, "takeover", equity))
         for pool, position, _, _, _, size, take, part in entries:
-            whole = (
-                f"taken over by {self.fund_account(position.market)}"
-                if take == abs(size)
-                else "the absorber's capacity is used up"
-            )
+            whole = f"taken over by {self.fund_account(position.market)}"
+            if take < abs(size):
+                whole = "the absorber's capacity is used up"
+                if self.is_off(position.market):
+                    whole = "the absorber does nothing for the market now"
             self.order(pool, position, "takeover", size, abs(size), None, take, -part, whole)
         self.movement("takeover", moved)
         for market in sorted(moved):

@@ -296,8 +296,17 @@ def test_trap_19_no_orders_into_the_book_while_adl_is_on_is_refused() -> None:
     refused("adl.suspends_book_liquidation=true")
 
 
-def test_trap_20_caps_of_what_a_fund_pays_are_refused() -> None:
-    refused("absorbers.0.outflow_cap=per_trade")
+@pytest.mark.parametrize(
+    ("limit", "closed"), [(None, "0"), ("per_trade=2000", "0.6"), ("per_day=0.004", "0.2")]
+)
+def test_trap_20_a_rich_fund_at_its_cap_deleverages(tmp_path: Path, limit: str | None, closed: str) -> None:
+    """The long of 10,000 owes 5,000 at 85,000; a fund of a million may pay all, 2,000 of it, or 4,000."""
+    text = LOSER + fund("@fund:insurance", 1_000_000) + marks("BTC", ("+0s", 100_000), ("+10s", 85_000))
+    overrides = ["absorbers.0.scope=ledger", "absorbers.0.work_out=hold", 'depth={provider="none"}']
+    if limit is not None:
+        overrides += ["absorbers.0.outflow_cap=limits", f"absorbers.0.{limit}"]
+    day = replayed(tmp_path, text, "kucoin@2025-12-31", overrides)
+    assert day.one("SELECT adl FROM liquidations") == Decimal(closed)
 
 
 def test_trap_21_the_vault_itself_is_deleveraged(tmp_path: Path) -> None:
@@ -391,8 +400,21 @@ def test_trap_32_a_random_choice_is_a_seed_and_its_band_can_be_shown() -> None:
     assert len({tuple(draw) for draw in draws}) > 1
 
 
-def test_trap_33_rules_for_a_part_of_the_day_are_refused() -> None:
-    refused("window={}")
+@pytest.mark.parametrize(("until", "closed"), [("12:00:10", 0), ("12:00:11", 1)])
+def test_trap_33_an_overlay_holds_for_its_markets_and_its_time(
+    tmp_path: Path, until: str, closed: int
+) -> None:
+    """A fund that is off until a moment leaves what falls before it to deleveraging; the fall is at 12:00:10."""
+    text = LOSER + fund("@fund:insurance", 1_000_000) + marks("BTC", ("+0s", 100_000), ("+10s", 85_000))
+    window = f"window={{from=2025-10-10T11:00:00Z, until=2025-10-10T{until}Z}}"
+    overrides = [
+        "absorbers.0.scope=ledger",
+        "absorbers.0.work_out=hold",
+        'depth={provider="none"}',
+        f'overlays=[{{markets=["BTC"], {window}, absorbers="off"}}]',
+    ]
+    day = replayed(tmp_path, text, "kucoin@2025-12-31", overrides)
+    assert day.one("SELECT adl FROM liquidations") == closed
 
 
 def test_trap_34_a_vault_may_fall_below_zero_and_a_fund_that_only_pays_does_not(tmp_path: Path) -> None:

@@ -152,6 +152,9 @@ def test_a_missing_key(tmp_path, old, key, problem, mend):
     check(refused(tmp_path, changed(old, "")), key=key, problem=problem, mend=mend)
 
 
+DEBTS = changed('outflow_cap = "none"', 'outflow_cap = "none"\npays_debts = true')
+OVERLAY = TEXT + '\n[[overlays]]\nmarkets = ["BTC"]\nabsorbers = "off"\n'
+
 AXIS_LINES = {
     "status": (TEXT, 'status = "final"'),
     "margin.shape": (TEXT, 'shape = "flat"'),
@@ -190,6 +193,8 @@ AXIS_LINES = {
     "absorbers.*.scope": (TEXT, 'scope = "ledger"'),
     "absorbers.*.balance": (TEXT, 'balance = "tape"'),
     "absorbers.*.inventory": (TEXT, 'inventory = "holds"'),
+    "absorbers.*.pays_debts": (DEBTS, "pays_debts = true"),
+    "overlays.*.absorbers": (OVERLAY, 'absorbers = "off"'),
 }
 """For each axis a file and the place of its key there, the key last."""
 

@@ -31,6 +31,8 @@ STAGES = (
     "ledger: takeover",
     "ledger: work out",
     "ledger: deleveraged",
+    "ledger: debt",
+    "takeover: the absorber does nothing for the market now",
     "engaged: book",
     "engaged: takeover",
     "engaged: adl",

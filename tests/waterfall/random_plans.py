@@ -108,6 +108,9 @@ def random_plan(seed: int, day: Day) -> Plan:
         currencies=("USDC", "USDT", "USD", "BTC"),
         scope=cast(Any, scope),
         groups=(("g", tuple(market.name for market in day.markets[::2])),) if scope == "group" else (),
+        pays_debts=own.random() < 0.5,
+        off=_off(own, day),
+        **_limits(own),
     )
     usual = rng.choice([10**9, 10**11, 10**13])
     return replace(
@@ -136,6 +139,23 @@ def _exempt(rng: random.Random, day: Day) -> dict[str, Any]:
     if rng.random() < 0.2:
         spared["exempt_accounts"] = tuple(rng.sample(day.accounts, min(2, len(day.accounts))))
     return spared
+
+
+def _limits(rng: random.Random) -> dict[str, int]:
+    """Limits of the absorber: none, one or two, near what the losses of a day are."""
+    amounts = {"per_trade", "per_account_step", "lifetime"}
+    names = rng.sample([*sorted(amounts), "per_market_day", "per_day", "inventory"], rng.choice([0, 1, 1, 2]))
+    rates = [RATE_ONE // 10**6, RATE_ONE // 1_000, RATE_ONE // 20, RATE_ONE]
+    return {name: 10 ** rng.randint(5, 12) if name in amounts else rng.choice(rates) for name in names}
+
+
+def _off(rng: random.Random, day: Day) -> tuple[Any, ...]:
+    """Spans of the day in which the absorber does nothing for a market or for any."""
+    moments = sorted({row.ts for table in (day.prices, day.fills) for row in table})
+    if not moments or rng.random() < 0.7:
+        return ()
+    start, until = sorted((rng.choice(moments), rng.choice(moments)))
+    return ((rng.choice([None, (rng.choice(day.markets).name,)]), start, until + 1),)
 
 
 def _ladder(rng: random.Random, usual: int, *, has_adl: bool, has_steps: bool) -> tuple[Rung, ...]:
