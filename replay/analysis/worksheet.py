@@ -7,6 +7,7 @@ the run recorded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -60,7 +61,8 @@ class Leg:
         need: Its maintenance.
         liquidation: Where the pool comes into breach through it.
         share: What of the equity it may lose, in atoms.
-        bankruptcy_value: Its value less the share: what it is closed for at bankruptcy, in atoms.
+        exit_fee: What the bankruptcy value holds for the fee to close, in atoms.
+        bankruptcy_value: Its value less the share, and that fee: what it is closed for at bankruptcy, in atoms.
         bankruptcy_price: That over the size; None where no price is worth it.
         rank: In the queue of deleveraging, from 1; None if no candidate, or at a breach.
         candidates: Of how many.
@@ -75,6 +77,7 @@ class Leg:
     need: Need
     liquidation: Liquidation
     share: int
+    exit_fee: int
     bankruptcy_value: int
     bankruptcy_price: Fraction | None
     rank: int | None
@@ -95,6 +98,7 @@ class Worksheet:
         equity: Equity in atoms, as the run recorded it.
         maintenance: Maintenance in atoms, as the run recorded it.
         breached: Whether it is in breach under the rules.
+        allocation: How its equity is shared over its positions, see ``bankruptcy.allocation``.
         legs: Its positions.
     """
 
@@ -106,6 +110,7 @@ class Worksheet:
     equity: int
     maintenance: int
     breached: bool
+    allocation: str
     legs: tuple[Leg, ...]
 
     @property
@@ -157,15 +162,20 @@ def _worksheet(bench: Bench, ledgers: Sequence[tuple[str, str]], rows: list[Row]
         bench.need(row["market"], row["size"], cost, row["mark"])
         for row, cost in zip(rows, costs, strict=True)
     ]
+    rate = bench.rules.bankruptcy.fee_rate or 0
     if is_breach:
-        shares = [value - row["bankruptcy_value"] for row, value in zip(rows, values, strict=True)]
+        bankrupt = [row["bankruptcy_value"] for row in rows]
+        worths = [value - _exit_fee(value, rate) for value in bankrupt]
     else:
-        shares = _shares(equity, [need.result for need in needs])
-    if sum(need.result for need in needs) != maintenance or sum(shares) != equity:
+        worths = _worths(bench.rules.bankruptcy.allocation, equity, values, costs, needs)
+        bankrupt = [_with_exit_fee(worth, rate) for worth in worths]
+    shares = [value - worth for value, worth in zip(values, worths, strict=True)]
+    unknown = len(rows) if rate and is_breach else 0  # an atom of each fee may be lost to rounding
+    if sum(need.result for need in needs) != maintenance or abs(sum(shares) - equity) > unknown:
         return Untold(ts, names, "the positions the run keeps do not add up to the pool it judged")
     legs = tuple(
-        _leg(bench, row, cost, need, share, equity - maintenance)
-        for row, cost, need, share in zip(rows, costs, needs, shares, strict=True)
+        _leg(bench, row, cost, need, share, value, equity - maintenance)
+        for row, cost, need, share, value in zip(rows, costs, needs, shares, bankrupt, strict=True)
     )
     return Worksheet(
         ts,
@@ -176,23 +186,48 @@ def _worksheet(bench: Bench, ledgers: Sequence[tuple[str, str]], rows: list[Row]
         equity,
         maintenance,
         equity - maintenance < bench.least_slack,
+        bench.rules.bankruptcy.allocation,
         legs,
     )
 
 
-def _shares(equity: int, needs: list[int]) -> list[int]:
-    """Split the equity by maintenance, as :func:`replay.loop.margin.bankruptcy_values` does."""
-    weights = needs if any(needs) else [1] * len(needs)
-    parts = largest_remainder(abs(equity), weights, [abs(equity)] * len(needs)).tolist()
-    return [int(part) if equity >= 0 else -int(part) for part in parts]
+def _worths(
+    allocation: str, equity: int, values: list[int], costs: list[int], needs: list[Need]
+) -> list[int]:
+    """Return what each position is closed for without a fee, as :mod:`replay.loop.bankruptcy` does."""
+    if allocation == "all":
+        profits = [value - cost for value, cost in zip(values, costs, strict=True)]
+        bearer = profits.index(min(profits))
+        return [value - equity * (place == bearer) for place, value in enumerate(values)]
+    if allocation == "isolated":
+        cash = equity - sum(values) + sum(costs)
+        margins = _split(cash, [abs(cost) for cost in costs])
+        return [cost - margin for cost, margin in zip(costs, margins, strict=True)]
+    shares = _split(equity, [need.result for need in needs])
+    return [value - share for value, share in zip(values, shares, strict=True)]
 
 
-def _leg(bench: Bench, row: Row, cost: int, need: Need, share: int, slack: int) -> Leg:
+def _split(amount: int, weights: list[int]) -> list[int]:
+    weights = weights if any(weights) else [1] * len(weights)
+    parts = largest_remainder(abs(amount), weights, [abs(amount)] * len(weights)).tolist()
+    return [int(part) if amount >= 0 else -int(part) for part in parts]
+
+
+def _exit_fee(value: int, rate: int) -> int:
+    """Return the fee of closing for a value, rounded up."""
+    return math.ceil(Fraction(abs(value) * rate, RATE_ONE))
+
+
+def _with_exit_fee(worth: int, rate: int) -> int:
+    """Return the value whose amount after the fee on it is ``worth``."""
+    return math.ceil(Fraction(worth * RATE_ONE, RATE_ONE - rate if worth > 0 else RATE_ONE + rate))
+
+
+def _leg(bench: Bench, row: Row, cost: int, need: Need, share: int, worth: int, slack: int) -> Leg:
     number, size, mark = row["market"], row["size"], row["mark"]
     market = bench.markets[number]
     value = bench.value(number, size, mark)
     rest = slack - (value - cost - need.result)
-    worth = value - share
     return Leg(
         market,
         size,
@@ -202,6 +237,7 @@ def _leg(bench: Bench, row: Row, cost: int, need: Need, share: int, slack: int) 
         need,
         _liquidation(bench, number, size, cost, mark, rest),
         share,
+        worth - (value - share),
         worth,
         price_at(payoff_of(market), size_of(market, size), money(worth), market.multiplier),
         row.get("rank"),

@@ -136,6 +136,14 @@ def _bankruptcy(sheet: Worksheet, leg: Leg) -> Iterator[str]:
     yield f"  bankruptcy price of {_name(leg)}"
     if len(sheet.legs) == 1:
         yield f"    it may lose the whole equity, {_money(leg.share)}"
+    elif sheet.allocation == "isolated":
+        yield f"    its own profit and its part of the cash, by entry value: {_money(leg.share)}"
+    elif sheet.allocation == "all":
+        yield (
+            f"    it has the largest loss and may lose the whole equity, {_money(leg.share)}"
+            if leg.share
+            else "    the equity is borne by the position with the largest loss"
+        )
     elif sheet.maintenance:
         yield (
             f"    its share of equity by maintenance: {_money(sheet.equity)} x {_money(leg.need.result)} / "
@@ -143,7 +151,8 @@ def _bankruptcy(sheet: Worksheet, leg: Leg) -> Iterator[str]:
         )
     else:
         yield f"    without maintenance equity is shared evenly: {_money(leg.share)}"
-    worth = f"{_money(leg.value)} - {_signed(leg.share)} = {_money(leg.bankruptcy_value)}"
+    fee = f" + {_money(leg.exit_fee)} for the fee to close" if leg.exit_fee else ""
+    worth = f"{_money(leg.value)} - {_signed(leg.share)}{fee} = {_money(leg.bankruptcy_value)}"
     if leg.bankruptcy_price is None:
         yield f"    closed for {worth}: no price is worth that"
     else:
@@ -213,6 +222,7 @@ def _leg_json(leg: Leg) -> dict[str, Any]:
         },
         "bankruptcy": {
             "share": format_units(leg.share, MONEY_SCALE),
+            "exit_fee": format_units(leg.exit_fee, MONEY_SCALE),
             "value": format_units(leg.bankruptcy_value, MONEY_SCALE),
             "price": None if leg.bankruptcy_price is None else _plain(leg.bankruptcy_price, _DIGITS),
         },

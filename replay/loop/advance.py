@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from replay.exact import HALF_EVEN, muldiv, signed_value
 from replay.kernels import allocating_kernel, i64, kernel
+from replay.loop.bankruptcy import bankruptcy_value_of
 from replay.loop.ledger import (
     add_cash,
     book_fill,
@@ -23,7 +23,7 @@ from replay.loop.ledger import (
     trade_with,
     value_at_price,
 )
-from replay.loop.margin import fault, is_valued, maintenance_of, notional_at, valuation
+from replay.loop.margin import fault, is_valued, valuation
 from replay.loop.quick import quick_fills
 from replay.loop.stages import Forcing, attend_absorber
 from replay.loop.state import (
@@ -217,12 +217,7 @@ def _note_shadow(s: Arrays, x: Scratch, slot: int, kind: int, qty: int, price: i
             record.equity, record.maintenance, record.notional = valuation(s, p.pool)
     record.bankruptcy_value = 0
     if record.valued and p.size != 0 and record.maintenance > 0:
-        m = s.markets[p.market]
-        notional = notional_at(m, p.size, record.mark)
-        own = maintenance_of(s.tiers, m, p.size, p.cost, notional)
-        share = muldiv(abs(record.equity), own, record.maintenance, HALF_EVEN)
-        value = signed_value(p.size, notional, m.inverse != 0)
-        record.bankruptcy_value = value - share if record.equity >= 0 else value + share
+        record.bankruptcy_value = bankruptcy_value_of(s, slot, record.equity, record.maintenance)
     s.counters[SHADOWS] += 1
 
 

@@ -1,4 +1,4 @@
-"""Equity, maintenance and slack of a pool, and the split of an amount over its positions: compiled, exact."""
+"""Equity, maintenance and slack of a pool: compiled, exact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, contract_value, muldiv, signed_value
-from replay.kernels import allocating_kernel, i64, kernel
+from replay.kernels import i64, kernel
 from replay.loop.state import (
     CELL_OVERFLOW,
     FAULT,
@@ -194,63 +194,3 @@ def valued_pool(s: Arrays, pool: int) -> bool:
         else:
             p.valued = -version
     return p.valued == version
-
-
-@allocating_kernel
-def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: Array) -> int:
-    """Split the equity of a pool over its positions in proportion to maintenance; value each at bankruptcy.
-
-    Position i may lose ``equity * MM_i / sum MM``, so it is worth ``V_i - share_i`` to who takes it over,
-    and closing all of them at that leaves the pool at exactly zero (allocation "mmp" of the venue rules;
-    for one position it is the whole equity). Shares are floors of magnitudes, one atom more to the largest
-    remainders, ties by position slot, so that they sum to the equity (engine.md 3.7).
-
-    Args:
-        s: The state.
-        pool: A valued pool with at least one open position.
-        equity: Its equity in atoms, of either sign.
-        slots: Filled with its open positions, ascending.
-        values: Filled with their signed bankruptcy values in atoms.
-
-    Returns:
-        How many positions were written.
-    """
-    count = 0
-    slot = s.pools[pool].first
-    while slot >= 0:
-        if s.positions[slot].size != 0:
-            slots[count] = slot
-            count += 1
-        slot = s.positions[slot].next
-    slots[:count] = np.sort(slots[:count])
-    weights = np.empty(count, np.int64)
-    total = 0
-    for i in range(count):
-        p = s.positions[slots[i]]
-        m = s.markets[p.market]
-        notional = notional_at(m, p.size, m.mark)
-        values[i] = signed_value(p.size, notional, m.inverse != 0)
-        weights[i] = maintenance_of(s.tiers, m, p.size, p.cost, notional)
-        total += weights[i]
-    if total == 0:
-        weights[:] = 1
-        total = count
-    magnitude = abs(equity)
-    rests = np.empty(count, np.int64)
-    given = 0
-    for i in range(count):
-        share = muldiv(magnitude, weights[i], total, FLOOR)
-        # The remainder magnitude*w mod total, without the 128-bit product: exact in wrapping arithmetic.
-        rests[i] = np.int64(
-            np.uint64(magnitude) * np.uint64(weights[i]) - np.uint64(share) * np.uint64(total)
-        )
-        given += share
-        values[i] -= share if equity >= 0 else -share
-    for _ in range(magnitude - given):
-        largest = 0
-        for i in range(1, count):
-            if rests[i] > rests[largest]:
-                largest = i
-        values[largest] -= 1 if equity >= 0 else -1
-        rests[largest] = -1
-    return count

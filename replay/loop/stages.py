@@ -198,10 +198,13 @@ def send_to_book(
 
 @kernel
 def _surplus(row: Any) -> int:
-    """Return what a fill is better for the pool than its bankruptcy price, in atoms, never negative."""
+    """Return what a fill is better for the pool than bankruptcy, in atoms, never negative.
+
+    A fee to close that the bankruptcy price holds is part of it: the fee of the order comes out of it.
+    """
     if row.filled == 0:
         return 0
-    return i64(max(0, -part_of_value(row.bankruptcy_value, row.filled, abs(row.size)) - row.value))
+    return i64(max(0, -part_of_value(row.worth, row.filled, abs(row.size)) - row.value))
 
 
 @kernel
@@ -264,10 +267,12 @@ def _takeover_value(s: Arrays, row: Any, rung: Any, worth: int) -> int:
     At the mark it is a penalty less: a share of the pool's maintenance, at most its equity, over its positions by
     maintenance. A pool that owes has its positions taken over at the bankruptcy price: the absorber pays.
     """
-    if not rung.at_mark or row.equity < 0:
+    if not rung.at_mark:
         return i64(row.bankruptcy_value)
+    if row.equity < 0:
+        return i64(row.worth)
     penalty = min(row.equity, muldiv(row.maintenance, rung.penalty_rate, RATE_ONE, CEIL))
-    share = worth - row.bankruptcy_value
+    share = worth - row.worth
     return worth - (muldiv(share, penalty, row.equity, FLOOR) if row.equity else 0)
 
 
@@ -277,6 +282,16 @@ def _lesser(one: int, other: int) -> int:
     if one == UNBOUNDED or other == UNBOUNDED:
         return max(one, other)
     return min(one, other)
+
+
+@kernel
+def _pay_exit_fee(s: Arrays, row: Any) -> None:
+    """Let a pool pay the fee to close that its bankruptcy price holds, for what was taken over."""
+    fee = row.bankruptcy_value - row.worth
+    if fee > 0 and row.filled > 0:
+        due = muldiv(fee, row.filled, abs(row.size), FLOOR)
+        add_cash(s, row.pool, -due)
+        add_cash(s, i64(s.ledgers[s.pools[row.pool].ledger].fees_pool), due)
 
 
 @allocating_kernel
@@ -338,6 +353,8 @@ def take_over(
         beyond += absorbed < whole
     for i in range(len(batch)):
         _book_row(s, batch[i], f.markets[batch[i].market].slot)
+        if not rung.at_mark:
+            _pay_exit_fee(s, batch[i])
     losing = np.zeros(beyond, LOSING)
     count = 0
     for i in range(len(batch)):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from replay.exact import conversion
 from replay.kernels import i64, kernel
-from replay.rules.plan import BY_NOTIONAL
+from replay.rules.plan import ALLOCATIONS, BY_NOTIONAL
 from replay.tape.read import Market
 from replay.tape.schema import Grade, Payoff, PriceKind
 
@@ -196,8 +196,10 @@ BREAK = np.dtype(
     RENEWED,
     SNAPSHOT,
     SNAPSHOT_VERSION,
+    ALLOCATION,
+    EXIT_FEE,
     COUNTERS,
-) = range(34)
+) = range(36)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -504,6 +506,8 @@ class State:
         counters[BUCKET_NS] = bucket_ns
         counters[LEAST_SLACK] = 1 if plan.breach_at_equal else 0
         counters[MARKS_VERSION] = 1
+        counters[ALLOCATION] = ALLOCATIONS.index(plan.allocation)
+        counters[EXIT_FEE] = plan.exit_fee_rate
         records["first_tier"] = plan.tier_first[:-1]
         records["end_tier"] = plan.tier_first[1:]
         _own_margins(records, plan)

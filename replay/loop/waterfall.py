@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, divided_product, muldiv, multiply, product, signed_value
 from replay.kernels import allocating_kernel, i64, kernel
+from replay.loop.bankruptcy import bankruptcy_values
 from replay.loop.depth import NO_LIMIT
-from replay.loop.margin import bankruptcy_values, notional_at, valuation
+from replay.loop.margin import notional_at, valuation
 from replay.loop.state import Arrays, State
 from replay.rules.plan import BY_SIZE, BookOrder, Deleverage, NetOwnHedge, Plan, Takeover
 from replay.units import BOUND, RATE_ONE
@@ -29,6 +30,7 @@ FORCED = np.dtype(
         ("size", "i8"),  # signed
         ("mark", "i8"),
         ("bankruptcy_value", "i8"),  # signed value at which closing it costs the pool its share of equity
+        ("worth", "i8"),  # what is left of that after the fee to close that it holds, if any
         ("equity", "i8"),  # of the pool, as maintenance
         ("maintenance", "i8"),
         ("asked", "i8"),  # unsigned, as filled
@@ -131,19 +133,20 @@ def forced_batch(s: Arrays, pools: Array) -> Array:
             rows += s.positions[slot].size != 0
             slot = s.positions[slot].next
     batch = np.zeros(rows, FORCED)
-    positions, values = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    positions = np.empty(rows, np.int64)
+    values, worths = np.empty(rows, np.int64), np.empty(rows, np.int64)
     row = 0
     for pool in pools:
         if not is_open(s, pool):
             continue
         equity, maintenance, _ = valuation(s, pool)
-        count = bankruptcy_values(s, pool, equity, positions[row:], values[row:])
+        count = bankruptcy_values(s, pool, equity, positions[row:], values[row:], worths[row:])
         for i in range(row, row + count):
             p = s.positions[positions[i]]
             forced = batch[i]
             forced.pool, forced.position, forced.market = pool, positions[i], p.market
             forced.size, forced.mark = p.size, s.markets[p.market].mark
-            forced.bankruptcy_value = values[i]
+            forced.bankruptcy_value, forced.worth = values[i], worths[i]
             forced.equity, forced.maintenance = equity, maintenance
         row += count
     return batch

@@ -166,11 +166,22 @@ AXES: Mapping[str, Axis] = {
         {
             "maintenance_proportional": (
                 "The pool's equity is shared over its positions in proportion to their maintenance."
-            )
-        },
-        ("isolated", "all"),
+            ),
+            "isolated": (
+                "A position may lose its own profit and a part of the pool's cash, in proportion to entry value."
+            ),
+            "all": (
+                "The position with the largest loss since its entry bears the pool's equity; the others go at "
+                "the mark."
+            ),
+        }
     ),
-    "bankruptcy.fee_in_price": Axis({"none": "No exit fee is reserved in the bankruptcy price."}, ("taker",)),
+    "bankruptcy.fee_in_price": Axis(
+        {
+            "none": "No exit fee is reserved in the bankruptcy price.",
+            "taker": "The bankruptcy price leaves room for the taker fee of closing at it, paid to the exchange.",
+        }
+    ),
     "absorbers.*.kind": Axis(
         {
             "vault": "A vault that trades for its depositors; booked as @vault:<name>.",

@@ -86,6 +86,7 @@ def compile_rules(
     tiers = [own.tiers for own in margins]
     columns = np.array([tier for own in tiers for tier in own], dtype=np.int64).reshape(-1, 3).T
     _check_ladder(book)
+    _check_bankruptcy(book)
     absorber = absorber_of(book)
     _check_adl(book)
     return Plan(
@@ -103,6 +104,7 @@ def compile_rules(
         depth=_depth(book, markets, ledgers),
         adl=_adl(book, markets),
         allocation=book.rules.bankruptcy.allocation,
+        exit_fee_rate=book.rules.bankruptcy.fee_rate or 0,
         assumptions=book.rules.assumptions,
         socialise=book.rules.socialise.method,
         oracle_key=_oracle_key(book),
@@ -163,6 +165,26 @@ def _check_ladder(book: RuleBook) -> None:
                 f"there are no tiers to step down: the margin is {book.rules.margin.shape}",
                 f'write size = "full", or a margin of one of the shapes {", ".join(TIERED)}',
                 "margin",
+            )
+
+
+def _check_bankruptcy(book: RuleBook) -> None:
+    """Refuse penalties that are shared otherwise than the equity, and fees that are asked for twice."""
+    rules = book.rules.bankruptcy
+    for index, rung in enumerate(book.rules.ladder):
+        if rules.allocation != "maintenance_proportional" and isinstance(rung, TakeoverRung) and rung.penalty:
+            raise book.refusal(
+                f"ladder.{index}.penalty",
+                f"a penalty is shared over positions by maintenance, and equity as {rules.allocation}",
+                'write allocation = "maintenance_proportional"',
+                "bankruptcy.allocation",
+            )
+        if rules.fee_rate and isinstance(rung, BookOrderRung) and rung.fee_from == "improvement":
+            raise book.refusal(
+                f"ladder.{index}.fee_from",
+                "the fee comes out of what a fill is better than a price that holds the fee already",
+                'write fee_from = "value", or fee_in_price = "none"',
+                "bankruptcy.fee_in_price",
             )
 
 

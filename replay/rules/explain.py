@@ -81,6 +81,7 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "ladder.*.fee": lambda value: f"The fee is {_percent(value)} of what is traded.",
     "ladder.*.absorber": lambda value: f"The taker is the absorber called {value}.",
     "ladder.*.limit_bp": lambda value: f"The band is {value} basis points wide.",
+    "bankruptcy.fee_rate": lambda value: f"That fee is {_percent(value)} of the value.",
     "ladder.*.penalty": lambda value: f"At most {_percent(value)} of maintenance goes along.",
     "absorbers.*.amount": lambda value: f"The amount is {value}",
     "absorbers.*.currencies": lambda value: (

@@ -12,6 +12,10 @@ BY_NOTIONAL, BY_ENTRY, BY_SIZE = 0, 1, 2
 """What picks the tier of a position: its value at mark, its entry value, or its quantity."""
 
 
+ALLOCATIONS = ("maintenance_proportional", "isolated", "all")
+"""How a pool's equity is shared over its positions, see ``replay.loop.bankruptcy``."""
+
+
 @dataclass(frozen=True, slots=True)
 class BookOrder:
     """A rung of the ladder: forced orders into the book, one for each position of the pool.
@@ -232,7 +236,8 @@ class Plan:
         absorber: Who takes over; None where the ladder has no takeover and no surplus goes to one.
         depth: What the book takes; None where the ladder has no book orders and the absorber holds.
         adl: How winners are closed; None where that never happens.
-        allocation: How a pool's equity is shared over its positions for their bankruptcy prices.
+        allocation: How a pool's equity is shared over its positions for their bankruptcy prices, of
+            :data:`ALLOCATIONS`.
         assumptions: What the rule file assumes because the venue does not publish it.
         margin_basis: int64[markets], what picks the tier and is what ``tier_from`` counts: :data:`BY_NOTIONAL`,
             :data:`BY_ENTRY` or :data:`BY_SIZE`; None, as of the four that follow: by notional everywhere.
@@ -243,6 +248,7 @@ class Plan:
         margin_least: int64[markets], least maintenance of a position in atoms.
         socialise: How what nobody paid is shared: ``none``, ``deposit_haircut``, ``oi_pro_rata_same_market``.
         oracle_key: The key of the rule file that needs oracle prices; empty: none does.
+        exit_fee_rate: The taker fee that a bankruptcy price leaves room for, in 1e-12 of its value.
     """
 
     name: str
@@ -256,10 +262,11 @@ class Plan:
     absorber: Absorber | None
     depth: DepthRule | None
     adl: Adl | None
-    allocation: Literal["maintenance_proportional"]
+    allocation: Literal["maintenance_proportional", "isolated", "all"]
     assumptions: tuple[str, ...]
     socialise: str = "none"
     oracle_key: str = ""
+    exit_fee_rate: int = 0
     margin_basis: npt.NDArray[np.int64] | None = None
     margin_growth: npt.NDArray[np.int64] | None = None
     margin_root: npt.NDArray[np.int64] | None = None

@@ -25,6 +25,7 @@ from replay.rules.numbers import (
     not_empty,
     problem,
 )
+from replay.units import RATE_ONE
 
 _LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
 
@@ -156,8 +157,24 @@ Rung = Annotated[BookOrderRung | TakeoverRung | AdlRung | CancelRung | NetRung, 
 class Bankruptcy(Section):
     """``[bankruptcy]``: how the bankruptcy price of a position follows from its pool's equity."""
 
-    allocation: Literal["maintenance_proportional"]
-    fee_in_price: Literal["none"]
+    allocation: Literal["maintenance_proportional", "isolated", "all"]
+    fee_in_price: Literal["none", "taker"]
+    fee_rate: Part | None = Field(
+        default=None, description='the taker fee in the price as a share of value, such as "0.00055"'
+    )
+
+    @model_validator(mode="after")
+    def _fee_whole(self) -> Self:
+        if (self.fee_rate is None) == (self.fee_in_price == "taker"):
+            raise problem(
+                f"fee_in_price = {json.dumps(self.fee_in_price)} stands "
+                f"{'without' if self.fee_rate is None else 'beside'} `fee_rate`",
+                "write fee_rate with taker, and only with it",
+                "fee_rate",
+            )
+        if self.fee_rate == RATE_ONE:
+            raise problem("a fee of the whole value leaves no price", "write a share below 1", "fee_rate")
+        return self
 
 
 class AdlOff(Section):

@@ -233,3 +233,45 @@ def test_only_reasons_that_apply_are_given(two: Run, tmp_path: Path) -> None:
 def test_a_moment_before_all_that_is_kept_is_one_clear_error(two: Run) -> None:
     with pytest.raises(RunError, match="keeps no sample and no breach of 'two'"):
         replay.explain(two, "two", at=parse_time("2025-10-10T11:00:00Z"))
+
+
+ALLOCATIONS = {
+    # cash 6,700 by entry values of 100,000 and 30,000
+    "isolated": ([515_384_615_385, 154_615_384_615], "its own profit and its part of the cash"),
+    "all": ([670_000_000_000, 0], "it has the largest loss and may lose the whole equity, 6,700"),
+}
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_equity_is_shared_as_the_rules_say(tmp_path: Path, allocation: str) -> None:
+    """Before the fall no position has a profit: of two equals the first bears all."""
+    shares, words = ALLOCATIONS[allocation]
+    run = run_of(tmp_path, TWO, BRACKETS, "two", f"bankruptcy.allocation={allocation}")
+    sheet = sheets(run, "account_series", "two")[0]
+    assert [leg.share for leg in sheet.legs] == shares
+    assert sum(leg.share for leg in sheet.legs) == 6_700 * ATOM
+    told = replay.explain(run, "two", at=parse_time("2025-10-10T12:00:01Z")).arithmetic[0]
+    assert any(words in line for line in told.lines)
+    [breach] = sheets(run, "liquidations", "two")
+    values = {row["market"]: row["bankruptcy_value"] for row in run.table("liquidations").to_pylist()}
+    assert [leg.bankruptcy_value for leg in breach.legs] == [values[0], values[1]]
+
+
+def test_a_fee_in_the_price_stands_beside_the_share(tmp_path: Path) -> None:
+    """A long of 1 BTC with 1,500: 98,500 must be left after 0.1 %, so it is closed for 98,500 / 0.999."""
+    text = (
+        'markets = [{ name = "BTC", tick = 0.1, lot = 0.001 }]\n'
+        + account("one", 1_500, ("BTC", 1, 100_000))
+        + account("other", 10**7, ("BTC", -1, 100_000))
+        + marks("BTC", ("+0s", 100_000), ("+2s", 99_400))
+    )
+    fee = ["bankruptcy.fee_in_price=taker", "bankruptcy.fee_rate=0.001"]
+    run = run_of(tmp_path, text, FLAT, "one", *fee)
+    exact = Fraction(98_500 * ATOM * 1000, 999)
+    for sheet in (sheets(run, "account_series", "one")[0], sheets(run, "liquidations", "one")[0]):
+        [leg] = sheet.legs
+        assert leg.bankruptcy_value == -(-exact.numerator // exact.denominator)
+        assert leg.exit_fee == leg.bankruptcy_value - 98_500 * ATOM
+    told = replay.explain(run, "one", at=parse_time("2025-10-10T12:00:01Z")).arithmetic[0]
+    assert any(" for the fee to close = " in line for line in told.lines)
+    assert told.figures["positions"][0]["bankruptcy"]["exit_fee"] == "98.5985986"

@@ -60,6 +60,7 @@ class Waterfall(Deleveraging):
         self.profits: dict[int, list[tuple[int, int]]] = {}
         self.balances: dict[int, list[tuple[int, int]]] = {}
         self.active: set[int] = set()
+        self.reserves: dict[int, int] = {}  # by id of a position, what its bankruptcy value holds for a fee
         self.shut_out: list[Pool] = []  # no winners of the step
         self.paid: list[tuple[int, int, Pool, int]] = []  # by the absorber: ts, market, pool, amount
         self.day_bases: dict[tuple[int, int], int] = {}
@@ -101,11 +102,30 @@ class Waterfall(Deleveraging):
             episode.leg(position).left = 0
 
     def bankruptcies(self, pool: Pool) -> list[tuple[Position, int]]:
-        """Return positions with the signed values that share the pool's equity by maintenance."""
+        """Return positions with their signed bankruptcy values; what these hold for a fee goes to `reserves`."""
+        found = []
+        for position, worth in self.worths(pool):
+            rate = Fraction(self.plan.exit_fee_rate, RATE_ONE)
+            exact = worth / (1 - rate) if worth > 0 else worth / (1 + rate)
+            self.reserves[id(position)] = math.ceil(exact) - worth
+            found.append((position, math.ceil(exact)))
+        return found
+
+    def worths(self, pool: Pool) -> list[tuple[Position, int]]:
+        """Return positions with the values at which closing all of them without a fee leaves the pool nothing."""
         positions = self.open_positions(pool)
-        weights = [self.position_maintenance(position) for position in positions]
+        profits = [self.value(position) - position.cost for position in positions]
+        if self.plan.allocation == "all":
+            bearer = profits.index(min(profits))
+            lost = [self.equity(pool) if number == bearer else 0 for number in range(len(positions))]
+            return [(p, self.value(p) - loss) for p, loss in zip(positions, lost, strict=True)]
+        is_isolated = self.plan.allocation == "isolated"
+        weights = [abs(p.cost) if is_isolated else self.position_maintenance(p) for p in positions]
         if not sum(weights):
             weights = [1] * len(positions)
+        if is_isolated:
+            margins = split(pool.cash, weights)
+            return [(p, p.cost - margin) for p, margin in zip(positions, margins, strict=True)]
         shares = split(self.equity(pool), weights)
         return [(p, self.value(p) - share) for p, share in zip(positions, shares, strict=True)]
 
@@ -379,8 +399,9 @@ class Waterfall(Deleveraging):
         for plan in plans:
             pool, position, bankrupt, filled, value = plan[0], plan[1], plan[2], plan[8], plan[9]
             fee = round(Fraction(abs(value) * rung.fee_rate, RATE_ONE))
-            part = abs(bankrupt) * filled // abs(sizes[id(plan)])
-            surplus = max(0, (-part if bankrupt >= 0 else part) - value) if filled else 0
+            worth = bankrupt - self.reserves[id(position)]
+            part = abs(worth) * filled // abs(sizes[id(plan)])
+            surplus = max(0, (-part if worth >= 0 else part) - value) if filled else 0
             gives = rung.surplus_to == "absorber" and self.plan.absorber is not None
             if gives or rung.fee_from_improvement:
                 fee = min(fee, surplus)
@@ -473,7 +494,11 @@ class Waterfall(Deleveraging):
         self, rung: Takeover, pool: Pool, position: Position, value: int, equity: int, due: int
     ) -> int:
         """Return the value at which a position is taken over: bankruptcy, or the mark less a penalty."""
-        if rung.price == "bankruptcy" or equity < 0:
+        if rung.price == "bankruptcy":
+            return value
+        value -= self.reserves[id(position)]
+        self.reserves[id(position)] = 0
+        if equity < 0:
             return value
         worth = self.value(position)
         penalty = min(equity, math.ceil(Fraction(due * rung.penalty_rate, RATE_ONE)))
@@ -515,6 +540,8 @@ class Waterfall(Deleveraging):
                 quantity = -take if size > 0 else take
                 self.book(position, quantity, -part)
                 self.book(self.fund_position(position.market), -quantity, part)
+                fee = self.reserves[id(position)] * take // abs(size)
+                self.pay(position.pool, self.pool("@fees", position.pool.ledger), fee)
         moved: dict[int, int] = {}
         for pool, position, value, equity, _, size, take, part in entries:
             market = position.market

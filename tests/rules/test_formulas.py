@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.loop.margin import bankruptcy_values, maintenance_of, valuation
+from replay.loop.bankruptcy import bankruptcy_values
+from replay.loop.margin import maintenance_of, valuation
 from replay.loop.policies.scores import score
 from replay.loop.policies.winners import candidates
 from replay.loop.waterfall import limit_at_bankruptcy
@@ -194,8 +195,8 @@ def test_the_engine_shares_equity_as_the_formula_does(
         set_mark(state, mark, market)
     pool = int(state.positions[slots[0]]["pool"])
     equity, total, _ = valuation(state.arrays, pool)
-    positions, values = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    assert bankruptcy_values(state.arrays, pool, equity, positions, values) == 2
+    positions, values, worths = np.zeros((3, 2), np.int64)
+    assert bankruptcy_values(state.arrays, pool, equity, positions, values, worths) == 2
     worth = [value_at("linear", size, mark, ATOMS) for size, mark in zip((first, second), marks, strict=True)]
     for value, held, size, mark in zip(values.tolist(), worth, (first, second), marks, strict=True):
         share = bankruptcy.maintenance_share(equity, maintenance.flat(abs(held), Fraction(1, 50)), total)

@@ -12,6 +12,7 @@ from replay.tape import read
 from tests.loop.in_memory import MemoryRun, Row
 from tests.reference.waterfall import Waterfall, run_waterfall
 from tests.strategies import random_day, random_rules
+from tests.waterfall.random_ladder import with_ladder_axes
 from tests.waterfall.random_plans import DeepTape, random_depth, random_plan
 
 STAGES = (
@@ -72,16 +73,21 @@ class Tally:
         self.hits += other.hits
 
 
-def compare(seed: int, *, steps: int | None = None, accounts: int | None = None) -> Tally:
+def compare(
+    seed: int, *, steps: int | None = None, accounts: int | None = None, ladder: bool = True
+) -> Tally:
     """Replay one random day with both engines and compare all tables.
 
     Args:
         seed: Decides the day, the rules, the book and where the windows of the tape are cut.
         steps: Steps of the day; by default the day decides.
         accounts: Accounts of the day; likewise.
+        ladder: Whether the axes of :mod:`tests.waterfall.random_ladder` are drawn, too.
     """
     day = random_day(seed, steps=steps, accounts=accounts)
     plan, depth = random_plan(seed, day), random_depth(seed, day)
+    if ladder:
+        plan = with_ladder_axes(seed, plan)
     books = run_waterfall(day, random_rules(seed, day), plan, depth)
     found = MemoryRun()
     replay = Replay(cast(read.Tape, DeepTape(day, depth, seed)), plan, found, rules_decide=True)

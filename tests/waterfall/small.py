@@ -31,6 +31,8 @@ class Margin:
     tier_deduction: npt.NDArray[np.int64]
     breach_at_equal: bool = False
     margin_basis: None = None
+    allocation: str = "maintenance_proportional"
+    exit_fee_rate: int = 0
 
 
 def linear(number: int = 0, name: str = "BTC", *, ledger: int = 0) -> Market:

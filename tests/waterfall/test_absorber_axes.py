@@ -100,7 +100,13 @@ def limited(folder: Path, *overrides: str) -> list[tuple[Any, ...]]:
         + marks("BTC", ("+0s", 100_000), ("+10s", 80_000))
         + marks("ETH", ("+0s", 10_000), ("+10s", 8_000)),
         RULES,
-        ["absorbers.0.work_out=hold", 'depth={provider="none"}', "absorbers.0.scope=ledger", *overrides],
+        [
+            "absorbers.0.work_out=hold",
+            'depth={provider="none"}',
+            "absorbers.0.scope=ledger",
+            "bankruptcy.allocation=maintenance_proportional",
+            *overrides,
+        ],
     )
     assert made.run.manifest["conservation"]
     return [row[2] for row in made.rows(BY_MARKET)]
