@@ -57,6 +57,14 @@ def _dydx(number: int) -> str:
     )
 
 
+def _deribit(number: int) -> str:
+    return (
+        f'{{"trade_seq":{number},"trade_id":"{number}","timestamp":{START + number // 20},"tick_direction":0,'
+        f'"price":{100_000 + number % 997}.5,"mark_price":{100_000 + number // 100 % 997}.25,"index_price":100001.5,'
+        f'"instrument_name":"BTC-PERPETUAL","direction":"{"buy" if number % 2 else "sell"}","amount":{number % 9 + 1}0.0}}\n'
+    )
+
+
 TABLES = {"drift-v1": "liquidations", "hyperliquid": "fills"}
 """Which table has a row for each of the file, where it is not `trades`."""
 
@@ -86,6 +94,7 @@ FILES: dict[str, tuple[str, str, Callable[[int], str], list[str]]] = {
         _drift,
         [],
     ),
+    "deribit": ("trades.json.gz", "", _deribit, []),
     "dydx-v4": ("BTC-USD_trades.json.gz", "", _dydx, []),
     "tardis": (
         "binance-futures_trades_2025-10-10_BTCUSDT.csv.gz",

@@ -20,6 +20,7 @@ _MODULES = {
     "bybit": "replay.sources.bybit",
     "columns": "replay.sources.columns",
     "demo-crash": "replay.sources.demo_crash",
+    "deribit": "replay.sources.deribit",
     "drift-v1": "replay.sources.drift_v1",
     "dydx-v4": "replay.sources.dydx",
     "hyperliquid": "replay.sources.hyperliquid",

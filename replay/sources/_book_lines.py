@@ -47,7 +47,12 @@ def moment(found: Any) -> int:
 
 
 @lru_cache(maxsize=1 << 16)
-def _level(price: str, qty: str) -> Level:
+def line_level(price: str, qty: str) -> Level:
+    """Return a level of two texts; a quantity of zero takes it away.
+
+    Raises:
+        ValueError: They are no numbers of a level.
+    """
     mantissa, digits = parse_number(price)
     amount, places = parse_number(qty)
     if mantissa <= 0 or amount < 0 or digits > BOOK_DIGITS:
@@ -76,10 +81,11 @@ def grouped(levels: list[Level]) -> list[Level]:
     return kept
 
 
-class _LineBook:
+class LineBook:
     """The book of one market: quantity (mantissa, digits) by price in 1e-12, on each side."""
 
     def __init__(self) -> None:
+        """Begin with nothing; changes count from the first snapshot on."""
         self.ts = 0
         self.update: int | None = None
         self.has_snapshot = False
@@ -117,8 +123,8 @@ class BookLinesReader(FeedReader):
 
     def batches(self, market_of: Callable[[str, Path], int]) -> Iterator[Columns]:
         """Yield the last book of each second and market, in order of time."""
-        books: dict[str, _LineBook] = {}
-        touched: dict[str, _LineBook] = {}
+        books: dict[str, LineBook] = {}
+        touched: dict[str, LineBook] = {}
         second = 0
         held: list[Columns] = []
         rows = 0
@@ -132,7 +138,7 @@ class BookLinesReader(FeedReader):
                 if rows >= _BATCH:
                     yield _joined(held)
                     held, rows = [], 0
-            book = books.setdefault(message.symbol, _LineBook())
+            book = books.setdefault(message.symbol, LineBook())
             if book.take(message, sides):
                 self._counts["gaps in the numbers of books"] = (
                     self._counts.get("gaps in the numbers of books", 0) + 1
@@ -153,8 +159,8 @@ class BookLinesReader(FeedReader):
             self._counts["rows read"] += 1
             try:
                 message = parse(line)
-                bids = [_level(level[0], level[1]) for level in message.bids]
-                asks = [_level(level[0], level[1]) for level in message.asks]
+                bids = [line_level(level[0], level[1]) for level in message.bids]
+                asks = [line_level(level[0], level[1]) for level in message.asks]
             except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as failure:
                 self._rejects.add(
                     f"is no message of a book that is understood: {type(failure).__name__} {failure}",
@@ -168,7 +174,7 @@ class BookLinesReader(FeedReader):
             last = max(last, message.ts)
             yield last, message, (bids, asks)
 
-    def _ended(self, touched: dict[str, _LineBook], market_of: Callable[[str, Path], int]) -> list[Columns]:
+    def _ended(self, touched: dict[str, LineBook], market_of: Callable[[str, Path], int]) -> list[Columns]:
         """Return the books that changed within a second, in order of their last moments."""
         return [
             level_columns(book.ts, market_of(symbol, self._opened.lines.path), book.rows())

@@ -20,6 +20,7 @@ import pytest
 
 from replay.errors import ReplayError
 from replay.sources import import_source
+from tests.sources import test_deribit as deribit
 from tests.sources import test_drift_v1 as drift_v1
 from tests.sources import test_dydx as dydx
 from tests.sources.node_fills import ANN, BEN, block, match
@@ -250,6 +251,26 @@ KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]]
             ),
         )
     },
+    "deribit trades": (
+        "deribit",
+        "trades.json",
+        "".join(
+            json.dumps(
+                deribit.answer(deribit.trade(n, n, 100.5 + n, 10, liquidation=("T", "M", "MT")[n % 3]))
+            )
+            + "\n"
+            for n in range(1, 12)
+        ),
+        [],
+        [],
+    ),
+    "deribit books": (
+        "deribit",
+        "book.json",
+        "".join(json.dumps(message) + "\n" for message in deribit.BOOK),
+        [],
+        [],
+    ),
     "columns kucoin": ("columns", MAPPED["kucoin"][0], MAPPED["kucoin"][1] * 1, [], ["kucoin"]),
     "columns bitmex": ("columns", MAPPED["bitmex"][0], MAPPED["bitmex"][1] * 1, [], ["bitmex"]),
     "columns parquet": ("columns", "trades.parquet", _parquet(), [("mine.toml", MAP)], []),
