@@ -22,6 +22,7 @@ _MODULES = {
     "demo-crash": "replay.sources.demo_crash",
     "deribit": "replay.sources.deribit",
     "drift-v1": "replay.sources.drift_v1",
+    "drift-v2": "replay.sources.drift_v2",
     "dydx-v4": "replay.sources.dydx",
     "hyperliquid": "replay.sources.hyperliquid",
     "okx": "replay.sources.okx",

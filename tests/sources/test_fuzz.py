@@ -22,6 +22,7 @@ from replay.errors import ReplayError
 from replay.sources import import_source
 from tests.sources import test_deribit as deribit
 from tests.sources import test_drift_v1 as drift_v1
+from tests.sources import test_drift_v2 as drift_v2
 from tests.sources import test_dydx as dydx
 from tests.sources.node_fills import ANN, BEN, block, match
 from tests.sources.test_book_lines import BYBIT, bybit, instruments, okx
@@ -44,6 +45,10 @@ def _lines(head: str, row: Callable[[int], str], rows: int = 20) -> str:
 
 def _candle(n: int) -> str:
     return f"{START + 60_000 * n},20.01,20.05,20.00,20.0{n % 9},0,{START + 60_000 * n + 59_999},0,60,0,0,0"
+
+
+def _values(cells: dict[str, str]) -> str:
+    return ",0\n" + "".join(f'{key},"{value}"\n' for key, value in cells.items())
 
 
 TRADES = _lines(
@@ -251,6 +256,32 @@ KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]]
             ),
         )
     },
+    "drift-v2 sub-account": (
+        "drift-v2",
+        f"{drift_v2.ANN}.csv",
+        _values(
+            drift_v2.user(
+                perp0_base_asset_amount="3100000000.0",
+                perp0_quote_asset_amount="-52599097.0",
+                spot0_scaled_balance="1000000000000.0",
+            )
+        ),
+        [
+            ("perp_markets.csv", _values(drift_v2.PERP)),
+            ("spot_markets.csv", _values({key: pair[0] for key, pair in drift_v2.SPOTS.items()})),
+        ],
+        [],
+    ),
+    "drift-v2 markets": (
+        "drift-v2",
+        "perp_markets.csv",
+        _values(drift_v2.PERP),
+        [
+            (f"{drift_v2.ANN}.csv", _values(drift_v2.user(perp0_base_asset_amount="3100000000.0"))),
+            ("spot_markets.csv", _values({key: pair[0] for key, pair in drift_v2.SPOTS.items()})),
+        ],
+        [],
+    ),
     "deribit trades": (
         "deribit",
         "trades.json",
