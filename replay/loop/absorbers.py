@@ -75,6 +75,7 @@ class AbsorberBook:
         deleverages: Whether the rules have deleveraging.
         has_book: Whether there is a book to sell inventory into.
         exempt: Ids of markets without deleveraging.
+        number: Its place among the absorbers.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class AbsorberBook:
         deleverages: bool = True,
         has_book: bool = True,
         exempt: Sequence[int] = (),
+        number: int = 0,
     ) -> None:
         self.rule = rule
         self._state = state
@@ -106,6 +108,8 @@ class AbsorberBook:
         self.arrays.markets["exempt"][list(exempt)] = 1
         numbers = self.arrays.rule
         numbers[fund.EXISTS] = 1
+        numbers[fund.NUMBER] = number
+        numbers[fund.IS_VAULT] = rule.is_vault
         numbers[fund.DELEVERAGES] = deleverages
         numbers[fund.WORKS_OUT] = rule.work_out == "book" and has_book
         numbers[fund.WORKED_OUT_TS] = NEVER
@@ -214,8 +218,11 @@ class AbsorberBook:
             given = np.zeros((pools, 2), np.int64)
             given[: len(self.arrays.given)] = self.arrays.given
             self.arrays = self.arrays._replace(given=given)
-        if not fund.is_full(self.arrays):
-            return
+        if fund.is_full(self.arrays):
+            self.grow()
+
+    def grow(self) -> None:
+        """Double the room of the rolling peaks."""
         keys, room, _ = self.arrays.peaks.shape
         larger = np.zeros((keys, 2 * room, 2), np.int64)
         for key, (first, count) in enumerate(self.arrays.ends.tolist()):
@@ -268,3 +275,68 @@ class AbsorberBook:
         active, reason = _REASONS[found]
         self.arrays.markets[market]["active"] = active
         return Verdict(active, reason, int(measured), int(threshold))
+
+
+class Absorbers:
+    """All absorbers of a plan, in the order of its file.
+
+    Their numbers stand in :attr:`arrays`; those of each are views of it.
+
+    Args:
+        state: The state.
+        rules: The absorbers of the rules.
+        start_ts: Beginning of the tape.
+        deleverages: Whether the rules have deleveraging.
+        has_book: Whether there is a book to sell inventory into.
+        exempt: Ids of markets without deleveraging.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        rules: Sequence[Absorber],
+        start_ts: int,
+        *,
+        deleverages: bool,
+        has_book: bool,
+        exempt: Sequence[int],
+    ) -> None:
+        self.books = [
+            AbsorberBook(
+                state,
+                rule,
+                start_ts,
+                deleverages=deleverages,
+                has_book=has_book,
+                exempt=exempt,
+                number=number,
+            )
+            for number, rule in enumerate(rules)
+        ]
+        self._stack()
+
+    def _stack(self) -> None:
+        self.arrays = fund.stacked([book.arrays for book in self.books] or [fund.no_fund()])
+        for number, book in enumerate(self.books):
+            book.arrays = Fund(*(whole[number] for whole in self.arrays))
+
+    def make_room(self) -> None:
+        """Give all of them room for a step, see :meth:`AbsorberBook.make_room`."""
+        before = [book.arrays for book in self.books]
+        if any(fund.is_full(arrays) for arrays in before):
+            for book in self.books:
+                book.grow()
+        for book in self.books:
+            book.make_room()
+        if any(book.arrays is not arrays for book, arrays in zip(self.books, before, strict=True)):
+            self._stack()
+
+    def balance(self, market: int) -> int | None:
+        """Return what the balances that answer for a market have at the marks; None without any."""
+        balances = [book.balance(book.purse(market)) for book in self.books]
+        return sum(balances) if balances else None
+
+    def size(self, market: int) -> int | None:
+        """Return what all of them hold in a market, signed; None without any."""
+        sizes = [book.size(market) for book in self.books]
+        return sum(sizes) if sizes else None

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.loop.absorbers import AbsorberBook
+from replay.loop.absorbers import Absorbers
 from replay.loop.debts import pay_debt
 from replay.loop.deleverage import Deleveraging
 from replay.loop.depth import Book, Depth, no_book
 from replay.loop.episodes import Episodes
-from replay.loop.fund import Fund, no_fund
+from replay.loop.fund import Fund, Funds
 from replay.loop.ledger import move_cash
 from replay.loop.policies.allocate import largest_remainder
 from replay.loop.rows import DEBT, Rows, Sink, append_rows, write_movements
@@ -26,11 +26,10 @@ from replay.loop.stages import LOSING, Forcing
 from replay.loop.state import State
 from replay.loop.step import DONE, enter, force, ladder_of, leave
 from replay.loop.waterfall import indebted, rungs_of, value_of_sizes
-from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Rung
+from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Rung, Takeover
 
 Array = npt.NDArray[Any]
 
-_NOBODY = no_fund()
 _NO_BOOK = no_book()
 _NOTHING = np.zeros(0, np.int64)
 
@@ -51,36 +50,33 @@ class Cascade:
         self._sink = sink
         self.episodes = Episodes(state)
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
-        self.absorber = None
-        if plan.absorber is not None:
-            self.absorber = AbsorberBook(
-                state,
-                plan.absorber,
-                start_ts,
-                deleverages=plan.adl is not None,
-                has_book=self.depth is not None,
-                exempt=() if plan.adl is None else plan.adl.exempt_markets,
-            )
+        self.absorbers = Absorbers(
+            state,
+            plan.absorbers,
+            start_ts,
+            deleverages=plan.adl is not None,
+            has_book=self.depth is not None,
+            exempt=() if plan.adl is None else plan.adl.exempt_markets,
+        )
         self.rows = Rows(state, sink)
         self._deleveraging = None
         if plan.adl is not None:
             self._deleveraging = Deleveraging(state, plan.adl, self.rows, self.episodes)
         self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
-        self._is_vault = plan.absorber is not None and plan.absorber.account.startswith("@vault")
         self._rungs = ladder_of(plan, rungs_of(plan), len(state.markets))
         self._lowest, self._losing = _NOTHING, np.zeros(0, LOSING)
-        if self.absorber is not None:
-            self.rows.opening(start_ts, self.absorber.balances())
+        for absorber in self.absorbers.books:
+            self.rows.opening(start_ts, absorber.balances())
 
     @property
-    def fund(self) -> Fund:
-        """The absorber as compiled code sees it; of nobody, where the rules have none."""
-        return _NOBODY if self.absorber is None else self.absorber.arrays
+    def funds(self) -> Funds:
+        """The absorbers as compiled code sees them; nobody, where the rules have none."""
+        return self.absorbers.arrays
 
     @property
     def forcing(self) -> Forcing:
         """What the loop needs of it to look after the absorber."""
-        return Forcing(self._book_arrays, self.fund, self.rows.arrays)
+        return Forcing(self._book_arrays, self.funds, self.rows.arrays)
 
     @property
     def _book_arrays(self) -> Book:
@@ -94,23 +90,22 @@ class Cascade:
             breaches: int64 ids of the pools in breach at its end, ascending.
             recorded: Position slots that the tape forces in this step.
         """
-        if self.absorber is not None:
-            self.absorber.make_room()
+        self.absorbers.make_room()
         restored, forced = enter(self._state.arrays, self.episodes.arrays, breaches)
         if len(restored):
             self._pay_bad_debt(ts, restored)
             self._end(restored, ts)
         losing = self._force(ts, breaches, recorded, forced)
         if len(losing) and self._deleveraging is not None:
-            self._deleveraging.close(ts, self.fund, losing)
+            self._deleveraging.close(ts, self.funds, losing)
         self._leave(ts, breaches, is_judged=bool(len(breaches) or len(restored)))
         self.rows.flush(everything=False)
 
     def _force(self, ts: int, breaches: Array, recorded: Array, forced: int) -> Array:
         """Run the ladder and the absorber's own step; return what goes to ADL, as LOSING records."""
-        rungs, markets = len(self._plan.ladder), len(self._state.markets)
+        rungs, markets = len(self._plan.ladder), len(self._plan.absorbers) * len(self._state.markets)
         self.episodes.reserve(forced)
-        self.rows.reserve(orders=rungs * forced, stages=rungs + 2)
+        self.rows.reserve(orders=rungs * forced, stages=rungs + 2 * len(self._plan.absorbers) + 2)
         if len(self._losing) < rungs * forced + markets:
             self._losing = np.zeros(2 * (rungs * forced + markets), LOSING)
         if len(self._lowest) < len(breaches):
@@ -121,7 +116,7 @@ class Cascade:
             number, lost, fresh = force(
                 self._state.arrays,
                 self._book_arrays,
-                self.fund,
+                self.funds,
                 self.episodes.arrays,
                 self.rows.arrays,
                 self._rungs,
@@ -148,12 +143,11 @@ class Cascade:
             debts = leave(
                 self._state.arrays,
                 self.episodes.arrays,
-                self.fund,
+                self.funds,
                 self.rows.arrays,
                 ts,
                 is_judged,
                 closed,
-                self._is_vault,
                 owing,
             )
             if len(debts) == 0:
@@ -167,15 +161,14 @@ class Cascade:
 
     def _end(self, pools: Array, ts: int | None) -> None:
         """End the liquidations of pools and write their rows."""
-        self.episodes.end(self.rows, pools, ts, absorber_is_vault=self._is_vault)
+        self.episodes.end(self.rows, pools, ts)
 
     def _open_positions(self, markets: Array, rung: Rung) -> None:
         """Give the absorber a position in each market, in the order in which the rung has it act."""
-        assert self.absorber is not None
-        has_line = self._plan.absorber is not None and self._plan.absorber.drawdown is not None
-        ascending = isinstance(rung, BookOrder) or has_line
+        absorber = self.absorbers.books[rung.absorber if isinstance(rung, Takeover) else 0]
+        ascending = isinstance(rung, BookOrder) or absorber.rule.drawdown is not None
         for market in np.unique(markets).tolist() if ascending else markets.tolist():
-            self.absorber.position(market)
+            absorber.position(market)
         self.episodes.reserve(0)
 
     # --- bad debt ------------------------------------------------------------------------------
@@ -186,15 +179,17 @@ class Cascade:
         values = np.abs(value_of_sizes(self._state, legs["market"], legs["size"], legs["mark"])).tolist()
         return dict(sorted(zip(legs["market"].tolist(), values, strict=True)))
 
-    def _pay_out_of_absorber(self, ts: int, pool: int) -> None:
-        """Let the absorber pay what a pool owes, by the markets it held, as far as it may."""
-        if self.absorber is None or not self.absorber.rule.pays_debts:
-            return
-        held = self._held_at_first(pool)
-        debt = -int(self._state.pools[pool]["cash"])
-        parts = largest_remainder(debt, list(held.values()), [debt] * len(held))
-        cases, markets = self.episodes.arrays, np.array(list(held), np.int64)
-        pay_debt(self._state.arrays, self.fund, cases, self.rows.arrays, pool, markets, parts, ts)
+    def _pay_out_of(self, fund: Fund, ts: int, pools: Array) -> None:
+        """Let an absorber pay what flat pools owe, by the markets they held, as far as it may."""
+        self.rows.reserve()
+        arrays, buffers = self._state.arrays, self.rows.arrays
+        for pool in pools.tolist():
+            held = self._held_at_first(pool)
+            debt = -int(self._state.pools[pool]["cash"])
+            parts = largest_remainder(debt, list(held.values()), [debt] * len(held))
+            markets = np.array(list(held), np.int64)
+            pay_debt(arrays, fund, self.episodes.arrays, buffers, pool, markets, parts, ts)
+        write_movements(arrays, fund, buffers, ts, DEBT)
 
     def _shared(self, pool: int, ledger: int) -> dict[int, int]:
         """Return what other pools pay of a pool's negative cash, by the socialisation of the rules."""
@@ -216,10 +211,11 @@ class Cascade:
         """Bring the negative cash of flat pools to zero."""
         state = self._state
         rows = []
-        self.rows.reserve()
+        for absorber in self.absorbers.books:
+            if absorber.rule.pays_debts:
+                self._pay_out_of(absorber.arrays, ts, pools)
         for pool in pools.tolist():
             ledger = int(state.pools[pool]["ledger"])
-            self._pay_out_of_absorber(ts, pool)
             shared = self._shared(pool, ledger)
             left = -int(state.pools[pool]["cash"]) - sum(shared.values())
             payers = [*shared, *([state.pseudo_pool("@bad_debt", ledger)] if left else [])]
@@ -241,5 +237,3 @@ class Cascade:
                     }
                 )
         append_rows(self._sink, "shared_losses", rows)
-        if self.absorber is not None and self.absorber.rule.pays_debts:
-            write_movements(state.arrays, self.fund, self.rows.arrays, ts, DEBT)

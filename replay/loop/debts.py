@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from replay.kernels import i64, kernel
 from replay.loop.episodes import Cases
-from replay.loop.fund import UNBOUNDED, Fund, balance, note
+from replay.loop.fund import IS_VAULT, UNBOUNDED, Fund, balance, note
 from replay.loop.ledger import add_cash
 from replay.loop.limits import allowance, count_paid, is_off
 from replay.loop.rows import Buffers, add_movement
@@ -58,3 +58,5 @@ def pay_debt(
         while c.legs[leg].market != market:
             leg = c.legs[leg].next
         c.legs[leg].shortfall += paid
+        if f.rule[IS_VAULT]:
+            c.legs[leg].vault += paid

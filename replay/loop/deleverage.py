@@ -11,7 +11,7 @@ from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop import rows as of
 from replay.loop.adl import Ranking, book_pairs, pair_queue, rank_winners
 from replay.loop.episodes import Cases, Episodes
-from replay.loop.fund import EXISTS, Fund, balance, note
+from replay.loop.fund import EXISTS, Funds, balance, counted_fund_at, fund_at, note
 from replay.loop.margin import fault, valued_pool
 from replay.loop.policies.registry import QUEUE, named_policy
 from replay.loop.policies.wiring import taken_by
@@ -46,12 +46,12 @@ class Deleveraging:
         self._is_plain_queue = self._policy is None and rule.winner_cap == RATE_ONE
         self._price = _PRICES.index(rule.price)
 
-    def close(self, ts: int, fund: Fund, losing: Array) -> None:
+    def close(self, ts: int, funds: Funds, losing: Array) -> None:
         """Close losers against the ranked winners of their market, one ranking per market and side.
 
         Args:
             ts: The step.
-            fund: The absorber.
+            funds: The absorbers.
             losing: LOSING records, those of absorbers behind all others.
         """
         if self._rule.exempt_markets:
@@ -63,9 +63,9 @@ class Deleveraging:
         side.sort()
         starts = np.flatnonzero(np.diff(side, prepend=-1))
         for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(side)], strict=True):
-            self._close_side(ts, fund, losing[start:end])
+            self._close_side(ts, funds, losing[start:end])
 
-    def _close_side(self, ts: int, fund: Fund, losing: Array) -> None:
+    def _close_side(self, ts: int, funds: Funds, losing: Array) -> None:
         market, need = int(losing["market"][0]), int(losing["quantity"].sum())
         ranking = rank_winners(
             self._state,
@@ -74,10 +74,10 @@ class Deleveraging:
             losers_are_long=not losing["is_short"][0],
             need=need if self._is_plain_queue else None,
         )
-        self._rows.reserve(adl=len(losing) + len(ranking.position))
+        self._rows.reserve(adl=len(losing) + len(ranking.position), stages=1 + len(funds.rule))
         close_side(
             self._state.arrays,
-            fund,
+            funds,
             self._episodes.arrays,
             self._rows.arrays,
             ts,
@@ -158,7 +158,7 @@ def _equity_and_notional(s: Arrays, slot: int) -> tuple[int, int]:
 @allocating_kernel
 def close_side(
     s: Arrays,
-    f: Fund,
+    funds: Funds,
     c: Cases,
     r: Buffers,
     ts: int,
@@ -176,7 +176,7 @@ def close_side(
 
     Args:
         s: The state.
-        f: The absorber.
+        funds: The absorbers.
         c: The open liquidations.
         r: Receives the rows.
         ts: The step.
@@ -199,7 +199,8 @@ def close_side(
     rows = r.adl[first : first + count]
     r.counts[of.ADL_ROWS] += count
     loser_slots, winner_slots = np.empty(count, np.int64), np.empty(count, np.int64)
-    worth, received = 0, 0
+    gains = np.zeros(len(funds.rule), np.int64)
+    is_own = np.zeros(len(funds.rule), np.uint8)
     for i in range(count):
         order, row = losing[loser[i]], rows[i]
         loser_slots[i], winner_slots[i] = order.position, winners[winner[i]]
@@ -213,8 +214,9 @@ def close_side(
         row.loser_equity_before, _ = _equity_and_notional(s, order.position)
         row.winner_equity_before, row.winner_notional_before = _equity_and_notional(s, winners[winner[i]])
         if order.episode < 0:
-            worth += value_at(s, market, pieces[i] if p.size > 0 else -pieces[i], m.mark)
-            received += values[i]
+            worth = value_at(s, market, pieces[i] if p.size > 0 else -pieces[i], m.mark)
+            gains[order.absorber] += values[i] - worth
+            is_own[order.absorber] = 1
     loser_fees, winner_fees = np.empty(count, np.int64), np.empty(count, np.int64)
     realised = np.empty(count, np.int64)
     book_pairs(
@@ -229,7 +231,6 @@ def close_side(
         winner_fees,
         realised,
     )
-    is_own = False
     for i in range(count):
         order, row = losing[loser[i]], rows[i]
         p, q = s.positions[loser_slots[i]], s.positions[winner_slots[i]]
@@ -239,25 +240,26 @@ def close_side(
         row.winner_equity_after, _ = _equity_and_notional(s, winner_slots[i])
         s.pools[q.pool].touched = 1
         if order.episode < 0:
-            note(s, f, market, values[i])
-            is_own = True
+            note(s, counted_fund_at(funds, order.absorber), market, values[i])
         else:
             leg = c.legs[c.leg_of[loser_slots[i]]]
             leg.adl += pieces[i]
             leg.left -= pieces[i]
-    _write_needed(s, f, r, ts, losing)
-    if is_own:
-        add_movement(r, market, received - worth)
-        write_movements(s, f, r, ts, of.DELEVERAGED)
+    _write_needed(s, funds, r, ts, losing)
+    for number in range(len(is_own)):
+        if is_own[number]:
+            add_movement(r, market, gains[number])
+            write_movements(s, counted_fund_at(funds, number), r, ts, of.DELEVERAGED)
 
 
 @kernel
-def _write_needed(s: Arrays, f: Fund, r: Buffers, ts: int, losing: Array) -> None:
+def _write_needed(s: Arrays, funds: Funds, r: Buffers, ts: int, losing: Array) -> None:
     """Write that deleveraging engaged for the losers of one market and side, and how much they needed."""
     market = i64(losing[0].market)
     ledger = i64(s.markets[market].ledger)
     row = r.engagements[r.counts[of.ENGAGEMENT_ROWS]]
     r.counts[of.ENGAGEMENT_ROWS] += 1
+    f = fund_at(funds, losing[0].absorber)
     exists = f.rule[EXISTS] != 0
     row.ts, row.market, row.ledger, row.stage = ts, market, ledger, of.ADL
     row.scope = of.account_of(s, f, market) if exists else of.NOBODY

@@ -29,7 +29,7 @@ from replay.loop.books import Conservation, check_conservation, open_books
 from replay.loop.cascade import Cascade
 from replay.loop.depth import Depth, no_book
 from replay.loop.executed import RecordedExecution
-from replay.loop.fund import no_fund
+from replay.loop.fund import no_fund, stacked
 from replay.loop.rows import Sink, append_rows, no_rows
 from replay.loop.series import Sampler
 from replay.loop.shadow import ShadowAudit
@@ -67,7 +67,7 @@ from replay.units import format_time
 Array = npt.NDArray[Any]
 
 _NEVER = (1 << 63) - 1
-_NOTHING = Forcing(no_book(), no_fund(), no_rows())
+_NOTHING = Forcing(no_book(), stacked([no_fund()]), no_rows())
 _TABLES = ("transfers", "funding", "prices", "liquidations", "fills", "depth")
 
 

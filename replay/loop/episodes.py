@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.fund import Fund, is_held
+from replay.loop.fund import Funds, counted_fund_at, is_held
 from replay.loop.rows import LIQUIDATION_ROWS, Buffers, Rows
 from replay.loop.state import ATTENDING, Arrays, State
 from replay.loop.watch import wait_for_marks
@@ -36,6 +36,7 @@ LEG = np.dtype(
         ("left", "i8"),
         ("surplus", "i8"),
         ("shortfall", "i8"),
+        ("vault", "i8"),  # what of the shortfall vaults bore
         ("recorded", "i8"),  # whether the tape forced the position in that step
     ]
 )
@@ -138,19 +139,18 @@ class Episodes:
         self.arrays.numbers[place] += added
         return longer
 
-    def end(self, rows: Rows, pools: Array, ts: int | None, *, absorber_is_vault: bool) -> None:
+    def end(self, rows: Rows, pools: Array, ts: int | None) -> None:
         """End the episodes of pools and write their rows, one per market.
 
         Args:
             rows: Receives them.
             pools: The pools, in the order of the rows.
             ts: The step of the end, or None if the tape ended before.
-            absorber_is_vault: Whether shortfalls are borne by a vault or by a fund.
         """
         if len(pools):
             rows.reserve(liquidations=int(count_legs(self._state.arrays, self.arrays, pools)))
             moment = _OPEN_END if ts is None else ts
-            end_episodes(self._state.arrays, self.arrays, rows.arrays, pools, moment, absorber_is_vault)
+            end_episodes(self._state.arrays, self.arrays, rows.arrays, pools, moment)
 
 
 def _enough(records: Array, rows: int) -> int:
@@ -184,13 +184,13 @@ def begin_step(s: Arrays, c: Cases) -> Array:
 
 
 @allocating_kernel
-def end_step(s: Arrays, c: Cases, f: Fund, judged: bool, closed: Array) -> Array:
+def end_step(s: Arrays, c: Cases, funds: Funds, judged: bool, closed: Array) -> Array:
     """Let pools in liquidation wait for a mark; return which of some pools are flat: their episodes end.
 
     Args:
         s: The state.
         c: The open episodes.
-        f: The absorber.
+        funds: The absorbers.
         judged: Whether pools were judged in this step; if not, all that waited still do.
         closed: int64, the pools that the step may have closed.
     """
@@ -206,8 +206,10 @@ def end_step(s: Arrays, c: Cases, f: Fund, judged: bool, closed: Array) -> Array
         for i in range(c.numbers[_OPEN]):
             s.pools[c.open[i]].in_breach = 0
     is_due = c.numbers[_OPEN] > count
-    for market in range(len(f.markets)):
-        is_due = is_due or is_held(s, f, market)
+    for number in range(len(funds.rule)):
+        f = counted_fund_at(funds, number)
+        for market in range(len(f.markets)):
+            is_due = is_due or is_held(s, f, market)
     s.counters[ATTENDING] = is_due
     return flat[:count]
 
@@ -256,7 +258,7 @@ def begin_episodes(s: Arrays, c: Cases, batch: Array, ts: int, recorded: Array) 
         leg.liquidation, leg.position, leg.market = episode.id, row.position, row.market
         leg.size, leg.mark, leg.bankruptcy_value = row.size, row.mark, row.bankruptcy_value
         leg.netted, leg.book, leg.absorbed, leg.adl, leg.left = 0, 0, 0, 0, 0
-        leg.surplus, leg.shortfall = 0, 0
+        leg.surplus, leg.shortfall, leg.vault = 0, 0, 0
         leg.recorded = _is_recorded(recorded, row.position)
         leg.next = episode.first
         episode.first = place
@@ -276,7 +278,7 @@ def count_legs(s: Arrays, c: Cases, pools: Array) -> int:
 
 
 @allocating_kernel
-def end_episodes(s: Arrays, c: Cases, r: Buffers, pools: Array, ts: int, absorber_is_vault: bool) -> None:
+def end_episodes(s: Arrays, c: Cases, r: Buffers, pools: Array, ts: int) -> None:
     """End the episodes of pools and write a row per leg, by position; see :meth:`Episodes.end`."""
     legs = np.empty(count_legs(s, c, pools), np.int64)
     for number in pools:
@@ -309,8 +311,7 @@ def end_episodes(s: Arrays, c: Cases, r: Buffers, pools: Array, ts: int, absorbe
             row.equity, row.maintenance = episode.equity, episode.maintenance
             row.surplus = mine.surplus
             row.shortfall = mine.shortfall + socialised + bad_debt
-            row.fund = 0 if absorber_is_vault else mine.shortfall
-            row.vault = mine.shortfall if absorber_is_vault else 0
+            row.fund, row.vault = mine.shortfall - mine.vault, mine.vault
             row.socialised, row.bad_debt, row.recorded = socialised, bad_debt, mine.recorded
             c.leg_of[mine.position] = -1
             c.free_legs[c.numbers[_FREE_LEGS]] = legs[i]

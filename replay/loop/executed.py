@@ -6,6 +6,7 @@ absorber could take of the rest, and what would be left to auto-deleveraging.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy.typing as npt
 
 from replay.loop.absorbers import AbsorberBook
 from replay.loop.depth import NO_LIMIT, Depth
+from replay.loop.fund import UNBOUNDED
+from replay.loop.limits import allowance, count_paid, is_off
 from replay.loop.state import State
 from replay.loop.waterfall import limit_at_bankruptcy, part_of_value, value_of_sizes
-from replay.rules.plan import BookOrder, Plan
+from replay.rules.plan import Absorber, BookOrder, Plan, Takeover
 from replay.tape.schema import FillKind, Side
 from replay.units import RATE_ONE
 
@@ -46,9 +49,12 @@ class RecordedExecution:
         self._state = state
         self._rung = next((rung for rung in plan.ladder if isinstance(rung, BookOrder)), None)
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
-        self.absorber = None if plan.absorber is None else AbsorberBook(state, plan.absorber, start_ts)
-        self._exempt = () if plan.adl is None else plan.adl.exempt_markets
-        self._tally: dict[int, int] = {}
+        self._takers = [
+            Taker(
+                state, plan.absorbers[number], start_ts, () if plan.adl is None else plan.adl.exempt_markets
+            )
+            for number in dict.fromkeys(rung.absorber for rung in plan.ladder if isinstance(rung, Takeover))
+        ]
         self.results: dict[tuple[int, int], Executed] = {}
 
     def step(self, ts: int, shadows: Array) -> None:
@@ -70,7 +76,7 @@ class RecordedExecution:
             limits = np.array([self._limit(market, order) for order in orders], np.int64)
             filled, _ = self.depth.fill(market, side, ts, asked, limits, np.zeros(len(orders), bool))
         for order, quantity, into_book in zip(orders, asked.tolist(), filled.tolist(), strict=True):
-            absorbed = self._absorb(market, order, quantity - into_book)
+            absorbed = self._absorb(ts, market, order, quantity - into_book)
             key = (int(order["position"]), ts)
             self.results[key] = Executed(into_book, absorbed, quantity - into_book - absorbed)
 
@@ -85,38 +91,94 @@ class RecordedExecution:
         closes = int(order["size"]) * int(order["fill_qty"]) < 0
         return bool(order["known"]) and bool(order["valued"]) and closes
 
-    def _absorb(self, market: int, order: Any, left: int) -> int:
-        """Return how much the absorber could take of a rest, at bankruptcy or else at the recorded price."""
-        if self.absorber is None or left == 0:
+    def _absorb(self, ts: int, market: int, order: Any, left: int) -> int:
+        """Return how much absorbers could take of a rest, at bankruptcy or else at the recorded price."""
+        absorbed = 0
+        for taker in self._takers:
+            if absorbed < left:
+                absorbed += taker.take(ts, market, order, left - absorbed, is_known=self._is_known(order))
+        return absorbed
+
+
+class Taker:
+    """What one absorber would take of recorded forced orders; what it pays and holds is kept beside the books.
+
+    Args:
+        state: The state.
+        rule: The absorber.
+        start_ts: Beginning of the tape.
+        exempt: Ids of markets without deleveraging.
+    """
+
+    def __init__(self, state: State, rule: Absorber, start_ts: int, exempt: Sequence[int]) -> None:
+        self._state = state
+        self._exempt = exempt
+        self._absorber = AbsorberBook(state, rule, start_ts)
+        self._tally: dict[int, int] = {}
+        self._held: dict[int, int] = {}
+
+    def take(self, ts: int, market: int, order: Any, left: int, *, is_known: bool) -> int:
+        """Return how much it would take of a rest of a recorded order of a market."""
+        absorber, state = self._absorber, self._state
+        absorber.make_room()
+        if is_off(absorber.arrays, market, ts):
             return 0
         sign = 1 if order["fill_qty"] < 0 else -1
-        mark = int(order["mark"])
-        row = (np.array([x], np.int64) for x in (market, sign * left, mark))
-        worth = int(value_of_sizes(self._state, *row)[0])
-        if self._is_known(order):
+        worth = self._value(market, sign * left, int(order["mark"]))
+        if is_known:
             paid = part_of_value(int(order["bankruptcy_value"]), left, abs(int(order["size"])))
         else:
             paid = -part_of_value(int(order["fill_value"]), left, abs(int(order["fill_qty"])))
-        loss = paid - worth
-        room = self._room(market)
-        taken = left
-        if room is not None and loss > room:
-            lot = self._state.markets[market].lot
-            taken = left * max(0, room) // loss // lot * lot
+        loss, taken, lot = paid - worth, left, int(state.markets[market].lot)
+        pool = int(state.positions["pool"][int(order["position"])])
+        if loss > 0:
+            allowed = int(allowance(state.arrays, absorber.arrays, market, pool, ts))
+            rooms = [room for room in (self._room(market), allowed) if room not in (None, UNBOUNDED)]
+            room = min((room for room in rooms if room is not None), default=loss)
+            if loss > room:
+                taken = left * max(0, room) // loss // lot * lot
+        taken = self._fitting(market, sign, taken)
+        if loss > 0:
+            count_paid(absorber.arrays, market, pool, ts, -(-loss * taken // left))
         self._tally[market] = self._tally.get(market, 0) - loss * taken // left
+        self._held[market] = self._held.get(market, 0) + sign * taken
         return taken
+
+    def _value(self, market: int, size: int, mark: int | None = None) -> int:
+        """Return the signed value of a size at a mark, or at that of the market."""
+        if mark is None:
+            mark = int(self._state.arrays.markets[market]["mark"])
+        row = (np.array([x], np.int64) for x in (market, size, mark))
+        return int(value_of_sizes(self._state, *row)[0])
+
+    def _spent(self, purse: int) -> int:
+        """Return what takeovers have changed a balance by, so far."""
+        return sum(v for m, v in self._tally.items() if self._absorber.purse(m) == purse)
+
+    def _fitting(self, market: int, sign: int, taken: int) -> int:
+        """Return how much of a quantity fits into what it may hold, see :func:`replay.loop.limits.fit_inventory`."""
+        rule, purse = self._absorber.rule, self._absorber.purse(market)
+        if not rule.inventory or not taken:
+            return taken
+        balance = max(0, self._absorber.balance(purse) + self._spent(purse))
+        worths = {m: abs(self._value(m, size)) for m, size in self._held.items()}
+        others = sum(w for m, w in worths.items() if m != market and self._absorber.purse(m) == purse)
+        room, worth = balance * rule.inventory // RATE_ONE - others, abs(self._value(market, taken))
+        if worths.get(market, 0) + worth <= room:
+            return taken
+        most = taken * max(0, room) // max(1, worth) - sign * self._held.get(market, 0)
+        lot = int(self._state.markets[market].lot)
+        return int(min(taken, max(0, most))) // lot * lot
 
     def _room(self, market: int) -> int | None:
         """Return the loss that the absorber may still take on in a market; None is no bound."""
-        assert self.absorber is not None
         if market in self._exempt:
             return None
-        rule, purse = self.absorber.rule, self.absorber.purse(market)
-        opening = self.absorber.balance(purse)
+        rule, purse = self._absorber.rule, self._absorber.purse(market)
+        opening = self._absorber.balance(purse)
         rooms = []
         if rule.stops_at_zero:
-            spent = (v for m, v in self._tally.items() if self.absorber.purse(m) == purse)
-            rooms.append(opening + sum(spent))
+            rooms.append(opening + self._spent(purse))
         if rule.drawdown is not None:
             rooms.append(rule.drawdown[0] * max(0, opening) // RATE_ONE + self._tally.get(market, 0))
         return max(0, min(rooms)) if rooms else None

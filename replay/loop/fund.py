@@ -7,13 +7,14 @@ a rolling window, against the start ratio; only what lies beyond the line is del
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, muldiv, signed_value
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.margin import fault, notional_at, valuation, valued_pool
 from replay.loop.state import CELL_OVERFLOW, Arrays
 from replay.units import BOUND, RATE_ONE
@@ -55,8 +56,10 @@ FUND_MARKET = np.dtype(
     PER_DAY,
     LIFETIME,
     INVENTORY,  # multiple of a balance that its positions may be worth, in 1e-12; 0: any
+    NUMBER,  # its place among the absorbers
+    IS_VAULT,
     RULES,
-) = range(19)
+) = range(21)
 
 # What `judge` finds.
 UNCHANGED, STARTS_EMPTY, STARTS, STOPS_EMPTY, STOPS = range(5)
@@ -90,6 +93,67 @@ def no_fund() -> Fund:
         np.zeros((0, 2), np.int64),
         np.zeros((0, 3), np.int64),
     )
+
+
+class Funds(NamedTuple):
+    """All absorbers, one behind the other: the arrays of :class:`Fund` with a first axis for the absorber."""
+
+    rule: Array
+    markets: Array
+    pools: Array
+    peaks: Array
+    ends: Array
+    days: Array
+    given: Array
+    off: Array
+
+
+@kernel
+def fund_at(funds: Funds, number: int) -> Fund:
+    """Return one of the absorbers, for callers that do not count references; see :func:`counted_fund_at`."""
+    return Fund(
+        funds.rule[number],
+        funds.markets[number],
+        funds.pools[number],
+        funds.peaks[number],
+        funds.ends[number],
+        funds.days[number],
+        funds.given[number],
+        funds.off[number],
+    )
+
+
+@allocating_kernel
+def counted_fund_at(funds: Funds, number: int) -> Fund:
+    """Return one of the absorbers, for callers that count references.
+
+    They give up what a call has returned, so that it must have been counted: :func:`fund_at` does not, and its
+    arrays would be freed under their owner.
+    """
+    return Fund(
+        funds.rule[number],
+        funds.markets[number],
+        funds.pools[number],
+        funds.peaks[number],
+        funds.ends[number],
+        funds.days[number],
+        funds.given[number],
+        funds.off[number],
+    )
+
+
+def stacked(each: Sequence[Fund]) -> Funds:
+    """Return absorbers one behind the other; where one has fewer balances or spans, nothing stands behind them."""
+    wholes = []
+    for name, parts in zip(Fund._fields, zip(*each, strict=True), strict=True):
+        shape = np.max([part.shape for part in parts], axis=0)
+        whole = np.zeros((len(parts), *shape), parts[0].dtype)
+        if name in ("pools", "days"):
+            whole[...] = -1
+        for place, part in zip(whole, parts, strict=True):
+            place[tuple(slice(length) for length in part.shape)] = part
+        wholes.append(whole)
+    return Funds(*wholes)
 
 
 @kernel

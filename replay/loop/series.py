@@ -61,7 +61,7 @@ class Sampler:
         if not marked:
             return
         depth = None if cascade is None else cascade.depth
-        absorber = None if cascade is None else cascade.absorber
+        absorbers = None if cascade is None else cascade.absorbers
         offered = [
             (None, None)
             if depth is None
@@ -81,11 +81,10 @@ class Sampler:
                 "ask_depth": pa.array([ask for _, ask in offered], pa.int64()),
                 "book_size": state.arrays.positions["size"][books],
                 "fund_balance": pa.array(
-                    [None if absorber is None else absorber.balance(absorber.purse(m)) for m in marked],
-                    pa.int64(),
+                    [None if absorbers is None else absorbers.balance(m) for m in marked], pa.int64()
                 ),
                 "fund_size": pa.array(
-                    [None if absorber is None else absorber.size(m) for m in marked], pa.int64()
+                    [None if absorbers is None else absorbers.size(m) for m in marked], pa.int64()
                 ),
             },
         )

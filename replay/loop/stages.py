@@ -22,6 +22,8 @@ from replay.loop.fund import (
     HAS_DRAWDOWN,
     INSOLVENT_BELOW,
     INVENTORY,
+    IS_VAULT,
+    NUMBER,
     STARTS,
     STARTS_EMPTY,
     STOPS_AT_ZERO,
@@ -30,8 +32,10 @@ from replay.loop.fund import (
     WORKED_OUT_TS,
     WORKS_OUT,
     Fund,
+    Funds,
     balance,
     capacity,
+    fund_at,
     headroom,
     inventory,
     is_full,
@@ -71,16 +75,17 @@ LOSING = np.dtype(
         ("origin", "i8"),  # see replay.loop.rows
         ("equity", "i8"),
         ("episode", "i8"),  # id of its liquidation, -1 of an absorber
+        ("absorber", "i8"),  # place of the absorber that it is of, or that did not take it
     ]
 )
 """A position, or part of one, that goes to auto-deleveraging."""
 
 
 class Forcing(NamedTuple):
-    """What the loop needs of a waterfall to look after its absorber."""
+    """What the loop needs of a waterfall to look after its absorbers."""
 
     book: Book
-    fund: Fund
+    funds: Funds
     rows: Buffers
 
 
@@ -265,8 +270,11 @@ def _takeover_value(s: Arrays, row: Any, rung: Any, worth: int) -> int:
     """Return the signed value at which a position is taken over, in atoms.
 
     At the mark it is a penalty less: a share of the pool's maintenance, at most its equity, over its positions by
-    maintenance. A pool that owes has its positions taken over at the bankruptcy price: the absorber pays.
+    maintenance. A pool that owes has its positions taken over at the bankruptcy price: the absorber pays, unless
+    what is owed stays with the pool.
     """
+    if rung.at_mark and row.equity < 0 and rung.owed_stays:
+        return worth
     if not rung.at_mark:
         return i64(row.bankruptcy_value)
     if row.equity < 0:
@@ -365,11 +373,14 @@ def take_over(
         leg.left = row.asked - row.filled
         leg.surplus += max(gain, 0)
         leg.shortfall += max(-gain, 0)
+        if f.rule[IS_VAULT]:
+            leg.vault += max(-gain, 0)
         note(s, f, row.market, row.value)
         add_movement(r, row.market, gain)
         if row.filled < row.asked:
             value = whole_values[i] + row.value
             _lose(s, c, losing[count], row, value, of.FROM_TAKEOVER, at_bankruptcy)
+            losing[count].absorber = f.rule[NUMBER]
             count += 1
     _write_orders(s, f, c, r, batch, of.TAKEOVER, ts)
     write_movements(s, f, r, ts, of.TAKEOVER)
@@ -429,14 +440,19 @@ def work_out(s: Arrays, d: Book, f: Fund, r: Buffers, ts: int) -> None:
 
 @kernel
 def attend_absorber(s: Arrays, forcing: Forcing, ts: int) -> bool:
-    """Look after the absorber in a step in which no pool was judged; False if the host has to."""
-    d, f, r = forcing
-    if not f.rule[EXISTS]:
-        return True
-    if is_full(f) or r.counts[of.MOVEMENT_ROWS] + len(f.markets) > len(r.movements):
-        return False
-    work_out(s, d, f, r, ts)
-    return is_quiet(s, f, ts)
+    """Look after the absorbers in a step in which no pool was judged; False if the host has to."""
+    d, funds, r = forcing
+    is_done = True
+    for number in range(len(funds.rule)):
+        f = fund_at(funds, number)
+        if not f.rule[EXISTS]:
+            return True
+        if is_full(f) or r.counts[of.MOVEMENT_ROWS] + len(f.markets) > len(r.movements):
+            return False
+        work_out(s, d, f, r, ts)
+    for number in range(len(funds.rule)):
+        is_done = is_done and is_quiet(s, fund_at(funds, number), ts)
+    return is_done
 
 
 @allocating_kernel
@@ -471,7 +487,7 @@ def _lose_own(s: Arrays, f: Fund, order: Any, market: int) -> None:
     order.position, order.pool, order.market = slot, s.positions[slot].pool, market
     order.is_short, order.quantity = size < 0, abs(size)
     order.value, order.has_value, order.origin, order.episode = 0, 0, of.FROM_ABSORBER, -1
-    order.equity = balance(s, f, i64(f.markets[market].purse))
+    order.equity, order.absorber = balance(s, f, i64(f.markets[market].purse)), f.rule[NUMBER]
 
 
 @kernel

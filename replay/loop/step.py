@@ -15,7 +15,7 @@ import numpy.typing as npt
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.depth import Book
 from replay.loop.episodes import Cases, begin_episodes, begin_step, end_episodes, end_step
-from replay.loop.fund import EXISTS, Fund, is_quiet
+from replay.loop.fund import EXISTS, Fund, Funds, counted_fund_at, is_quiet
 from replay.loop.rows import Buffers
 from replay.loop.stages import (
     absorber_losing,
@@ -92,7 +92,7 @@ def enter(s: Arrays, c: Cases, breaches: Array) -> tuple[Array, int]:
 def force(
     s: Arrays,
     d: Book,
-    f: Fund,
+    funds: Funds,
     c: Cases,
     r: Buffers,
     ladder: Ladder,
@@ -104,12 +104,12 @@ def force(
     losing: Array,
     lost: int,
 ) -> tuple[int, int, Array]:
-    """Run the rungs over all pools in breach, then the absorber's own step.
+    """Run the rungs over all pools in breach, then the absorbers' own step.
 
     Args:
         s: The state.
         d: The book.
-        f: The absorber.
+        funds: The absorbers.
         c: The open liquidations; room for all forced positions must be reserved.
         r: Receives the rows; room must be reserved.
         ladder: The ladder.
@@ -139,15 +139,19 @@ def force(
             pools = still_in_breach(s, breaches, lowest, first, ladder.at_equal)
             if len(pools):
                 batch = forced_batch(s, pools)
+                f = counted_fund_at(funds, rung.absorber)
                 if f.rule[EXISTS] and _meets_absorber(rung):
                     fresh = _unopened(f, batch)
                     if len(fresh):
                         return number, lost, fresh
                 lost = _act(s, d, f, c, r, ladder, rung, batch, ts, losing, lost)
         number += 1
-    work_out(s, d, f, r, ts)
-    if not is_quiet(s, f, ts):
-        lost = _keep(absorber_losing(s, f, r, ts), losing, lost)
+    for place in range(len(funds.rule)):
+        work_out(s, d, counted_fund_at(funds, place), r, ts)
+    for place in range(len(funds.rule)):
+        f = counted_fund_at(funds, place)
+        if not is_quiet(s, f, ts):
+            lost = _keep(absorber_losing(s, f, r, ts), losing, lost)
     return DONE, lost, nothing
 
 
@@ -197,7 +201,9 @@ def _act(
         ask(s, batch, rung, ts)
         send_to_book(s, d, f, c, r, batch, rung, ts, ladder.heads)
     elif rung.action == TAKEOVER:
-        lost = _keep(take_over(s, f, c, r, batch, rung, ts, ladder.at_bankruptcy), losing, lost)
+        beyond = take_over(s, f, c, r, batch, rung, ts, ladder.at_bankruptcy)
+        if not rung.passes_on:
+            lost = _keep(beyond, losing, lost)
     elif rung.action == ADL:
         lost = _keep(give_up(s, c, batch, ladder.at_bankruptcy), losing, lost)
     return lost
@@ -207,12 +213,11 @@ def _act(
 def leave(
     s: Arrays,
     c: Cases,
-    f: Fund,
+    funds: Funds,
     r: Buffers,
     ts: int,
     is_judged: bool,
     closed: Array,
-    absorber_is_vault: bool,
     owing: bool,
 ) -> Array:
     """End a step and the liquidations that it closed, unless pools are left that owe.
@@ -220,12 +225,11 @@ def leave(
     Args:
         s: The state.
         c: The open liquidations.
-        f: The absorber.
+        funds: The absorbers.
         r: Receives the rows of liquidations; room for all legs must be reserved.
         ts: The step.
         is_judged: Whether pools were judged in this step.
         closed: int64, the pools that the step may have closed, ascending.
-        absorber_is_vault: Whether shortfalls are borne by a vault or by a fund.
         owing: Whether flat pools may owe: False once their debts were paid.
 
     Returns:
@@ -233,7 +237,7 @@ def leave(
     """
     debts = indebted(s, closed) if owing else np.empty(0, np.int64)
     if len(debts) == 0:
-        flat = end_step(s, c, f, is_judged, closed)
+        flat = end_step(s, c, funds, is_judged, closed)
         if len(flat):
-            end_episodes(s, c, r, flat, ts, absorber_is_vault)
+            end_episodes(s, c, r, flat, ts)
     return debts

@@ -63,6 +63,9 @@ RUNG = np.dtype(
             "fee_to_absorber",
             "at_mark",
             "penalty_rate",
+            "absorber",
+            "passes_on",
+            "owed_stays",
         )
     ]
 )
@@ -93,6 +96,10 @@ def rungs_of(plan: Plan) -> Array:
             record["fee_rate"], record["fee_from_improvement"] = rung.fee_rate, rung.fee_from_improvement
         elif isinstance(rung, Takeover):
             record["at_mark"] = rung.price == "mark"
+            record["absorber"], record["owed_stays"] = rung.absorber, rung.owed_stays
+            others = [other for other in plan.ladder if isinstance(other, Takeover)]
+            last = [other for other in others if other.level == rung.level][-1]
+            record["passes_on"] = last is not rung
             record["penalty_rate"] = rung.penalty_rate
     return records
 

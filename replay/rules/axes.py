@@ -162,6 +162,12 @@ AXES: Mapping[str, Axis] = {
             "remaining_maintenance": "Of what the pool still had a share of maintenance goes along.",
         }
     ),
+    "ladder.*.owed": Axis(
+        {
+            "goes_along": "A pool that owes is taken over at its bankruptcy price: the absorber pays.",
+            "stays": "What the pool owes stays with it, for absorbers that pay debts and those who share losses.",
+        }
+    ),
     "bankruptcy.allocation": Axis(
         {
             "maintenance_proportional": (

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from replay.errors import RulesError
 from replay.rules import plan
-from replay.rules.compile_absorbers import absorber_of
+from replay.rules.compile_absorbers import absorbers_of
 from replay.rules.compile_margin import check_rates, margin_of
 from replay.rules.model import RuleBook
 from replay.rules.numbers import level_text
@@ -87,7 +87,7 @@ def compile_rules(
     columns = np.array([tier for own in tiers for tier in own], dtype=np.int64).reshape(-1, 3).T
     _check_ladder(book)
     _check_bankruptcy(book)
-    absorber = absorber_of(book)
+    absorbers = absorbers_of(book)
     _check_adl(book)
     return Plan(
         name=book.name,
@@ -100,7 +100,7 @@ def compile_rules(
         tier_deduction=columns[2].copy(),
         breach_at_equal=book.rules.trigger.when == "equity <= maintenance",
         ladder=_ladder(book),
-        absorber=absorber,
+        absorbers=absorbers,
         depth=_depth(book, markets, ledgers),
         adl=_adl(book, markets),
         allocation=book.rules.bankruptcy.allocation,
@@ -144,6 +144,13 @@ def _check_ladder(book: RuleBook) -> None:
                 "write the [[ladder]] from the highest level to the lowest",
                 f"ladder.{index - 1}.level",
             )
+        taking = [
+            other.absorber
+            for other in ladder[:index]
+            if isinstance(other, TakeoverRung) and other.level == rung.level
+        ]
+        if isinstance(rung, TakeoverRung) and taking and rung.absorber not in taking:
+            continue
         if rung.level == above.level and isinstance(above, TakeoverRung | AdlRung):
             raise book.refusal(
                 f"ladder.{index}",
@@ -196,7 +203,10 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
     rungs: list[plan.Rung] = []
     for rung in book.rules.ladder:
         if isinstance(rung, TakeoverRung):
-            rungs.append(plan.Takeover(rung.level, rung.price, rung.penalty or 0))
+            absorber = [absorber.name for absorber in book.rules.absorbers].index(rung.absorber)
+            rungs.append(
+                plan.Takeover(rung.level, rung.price, rung.penalty or 0, absorber, rung.owed == "stays")
+            )
         elif isinstance(rung, AdlRung):
             rungs.append(plan.Deleverage(level=rung.level))
         elif isinstance(rung, NetRung):

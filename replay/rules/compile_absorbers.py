@@ -14,8 +14,8 @@ from replay.units import BOUND
 _FIRST, _LAST = -BOUND, BOUND
 
 
-def absorber_of(book: RuleBook) -> plan.Absorber | None:
-    """Return the absorber that the ladder hands to, after checking that each name fits."""
+def absorbers_of(book: RuleBook) -> tuple[plan.Absorber, ...]:
+    """Return the absorbers, after checking that each name fits and each has something to do."""
     absorbers = book.rules.absorbers
     names: list[str] = []
     for index, absorber in enumerate(absorbers):
@@ -47,15 +47,10 @@ def absorber_of(book: RuleBook) -> plan.Absorber | None:
                 'name it as the absorber of a [[ladder]] rung with action = "takeover", or switch this off',
                 "ladder",
             )
-    if len(absorbers) > 1:
-        raise book.refusal(
-            "absorbers.1",
-            "not yet: more than one absorber is not supported in this version",
-            "keep one of the [[absorbers]]",
-        )
-    if not absorbers:
-        return None
-    only = absorbers[0]
+    return tuple(_compiled(book, absorber) for absorber in absorbers)
+
+
+def _compiled(book: RuleBook, only: Absorber) -> plan.Absorber:
     drawdown = None
     if only.drawdown_start is not None and only.drawdown_stop is not None:
         drawdown = (only.drawdown_start, only.drawdown_stop)

@@ -181,7 +181,7 @@ def summary(book: RuleBook, plan: Plan) -> dict[str, str]:
     return {
         "margin": shape,
         "ladder": "; ".join(_rung(rung) for rung in plan.ladder),
-        "absorber": plan.absorber.account if plan.absorber else "none",
+        "absorber": ", ".join(absorber.account for absorber in plan.absorbers) or "none",
         "adl": _adl(plan.adl) if plan.adl else "none",
         "depth": plan.depth.provider if plan.depth else "none",
     }

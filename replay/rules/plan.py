@@ -62,6 +62,8 @@ class Takeover:
         price: At what value: ``bankruptcy`` leaves the pool with exactly nothing; ``mark`` leaves it what it has
             less the penalty, or nothing if it owes.
         penalty_rate: The share of maintenance that goes to the absorber at the mark, in 1e-12.
+        absorber: Place of the absorber. What it cannot take goes to the next takeover of the same level.
+        owed_stays: Whether a pool that owes has its positions taken over at the mark, too, and owes on.
     """
 
     action: ClassVar[str] = "takeover"
@@ -69,6 +71,8 @@ class Takeover:
     level: tuple[int, int]
     price: Literal["bankruptcy", "mark"]
     penalty_rate: int = 0
+    absorber: int = 0
+    owed_stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,11 @@ class Absorber:
     off: tuple[tuple[tuple[str, ...] | None, int, int], ...] = ()
 
     @property
+    def is_vault(self) -> bool:
+        """Whether it is a vault; else it is a fund."""
+        return self.account.startswith("@vault")
+
+    @property
     def has_caps(self) -> bool:
         """Whether what it pays is limited in any way but by its balance."""
         return any((self.per_trade, self.per_account_step, self.per_market_day, self.per_day, self.lifetime))
@@ -233,7 +242,7 @@ class Plan:
         breach_at_equal: Whether equity equal to maintenance is a breach already.
         ladder: Rungs. Of those that apply to a pool in breach the ones with the lowest level act, in the
             order of the file; what one leaves goes to the next.
-        absorber: Who takes over; None where the ladder has no takeover and no surplus goes to one.
+        absorbers: Who takes over, has surpluses and fees (the first), and pays debts, in this order.
         depth: What the book takes; None where the ladder has no book orders and the absorber holds.
         adl: How winners are closed; None where that never happens.
         allocation: How a pool's equity is shared over its positions for their bankruptcy prices, of
@@ -259,7 +268,7 @@ class Plan:
     tier_deduction: npt.NDArray[np.int64]
     breach_at_equal: bool
     ladder: tuple[Rung, ...]
-    absorber: Absorber | None
+    absorbers: tuple[Absorber, ...]
     depth: DepthRule | None
     adl: Adl | None
     allocation: Literal["maintenance_proportional", "isolated", "all"]
@@ -272,3 +281,8 @@ class Plan:
     margin_root: npt.NDArray[np.int64] | None = None
     margin_unit: npt.NDArray[np.int64] | None = None
     margin_least: npt.NDArray[np.int64] | None = None
+
+    @property
+    def absorber(self) -> Absorber | None:
+        """The first of the absorbers; None if there is none."""
+        return self.absorbers[0] if self.absorbers else None

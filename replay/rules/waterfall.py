@@ -100,8 +100,18 @@ class TakeoverRung(Section):
         default=None, description='the share of maintenance that is forfeited at most, such as "0.7"'
     )
 
+    owed: Literal["goes_along", "stays"] | None = Field(
+        default=None, description='what becomes of what the pool owes; left out: "goes_along"'
+    )
+
     @model_validator(mode="after")
     def _price_and_margin_fit(self) -> Self:
+        if self.owed == "stays" and self.price == "bankruptcy":
+            raise problem(
+                'owed = "stays" does not go with price = "bankruptcy"',
+                "at the bankruptcy price a pool ends with exactly nothing: it owes nothing",
+                "owed",
+            )
         if (self.price == "bankruptcy") != (self.margin_forfeited == "all_collateral"):
             raise problem(
                 f"margin_forfeited = {json.dumps(self.margin_forfeited)} does not go with price = "

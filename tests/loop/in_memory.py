@@ -157,7 +157,7 @@ def plan_of(rules: Rules, markets: int) -> Plan:
         tier_deduction=column([tier.deduction for tier in tiers]),
         breach_at_equal=rules.breach_at_equal,
         ladder=(Takeover((1, 1), "bankruptcy"),),
-        absorber=Absorber(rules.absorber, "hold", False, None, 0, 0, False),
+        absorbers=(Absorber(rules.absorber, "hold", False, None, 0, 0, False),),
         depth=None,
         adl=None,
         allocation="maintenance_proportional",

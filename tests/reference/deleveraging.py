@@ -98,7 +98,7 @@ class Deleveraging(Absorbing):
         losing.sort(
             key=lambda o: (
                 o.episode is None,
-                pools[id(o.position.pool)] if o.episode else 0,
+                pools[id(o.position.pool)],
                 slots[id(o.position)],
             )
         )
@@ -160,8 +160,8 @@ class Deleveraging(Absorbing):
                 leg = order.episode.leg(loser)
                 leg.adl += piece
                 leg.left -= piece
-            elif self.plan.absorber is not None:
-                self.fund_books(market, value)
+            else:
+                order.fund.fund_books(market, value)
         for (order, rank, piece), value, (realised, loser_fee, winner_fee) in zip(
             pairs, values, written, strict=True
         ):
@@ -196,7 +196,7 @@ class Deleveraging(Absorbing):
                 winner_equity_after=self.standing_of(winner.pool)[0],
                 winner_notional_before=winner_before[2],
             )
-        scope = self.fund_account(market) if self.plan.absorber is not None else "@book"
+        scope = orders[0].fund or (self.funds[0] if self.funds else None)
         self.engage(
             market,
             "adl",
@@ -207,14 +207,15 @@ class Deleveraging(Absorbing):
             0,
             sum(order.quantity for order in orders),
         )
-        own = [
-            (piece, value)
-            for (order, _, piece), value in zip(pairs, values, strict=True)
-            if order.episode is None
-        ]
-        if own:
-            held = sum(self.worth(market, piece if long else -piece) for piece, _ in own)
-            self.movement("deleveraged", {market: sum(value for _, value in own) - held})
+        for fund in self.funds:
+            own = [
+                (piece, value)
+                for (order, _, piece), value in zip(pairs, values, strict=True)
+                if order.episode is None and order.fund is fund
+            ]
+            if own:
+                held = sum(self.worth(market, piece if long else -piece) for piece, _ in own)
+                fund.movement("deleveraged", {market: sum(value for _, value in own) - held})
 
     def capped(self, size: int) -> int:
         """Return the most of a position that a step closes: a share, one lot at least; random days have lots of 1."""

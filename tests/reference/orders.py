@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.reference.books import Pool, Position
 
@@ -23,6 +24,7 @@ class Leg:
     left: int = 0
     surplus: int = 0
     shortfall: int = 0
+    vault: int = 0
 
 
 @dataclass
@@ -50,3 +52,4 @@ class Order:
     origin: str
     equity: int
     episode: Episode | None
+    fund: Any = None  # whose own it is, or who did not take it

@@ -13,6 +13,7 @@ from typing import Any
 
 from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
 from replay.tape.schema import FillKind, Grade, Payoff, Side
+from tests.reference.absorber import FundBook
 from tests.reference.books import (
     ATOMS,
     RATE_ONE,
@@ -55,15 +56,9 @@ class Waterfall(Deleveraging):
         self.shown_left: dict[tuple[int, Side], list[int]] = {}
         self.volumes: list[tuple[int, int, int]] = []
         self.ts = 0
-        self.flow: Counter[int] = Counter()
-        self.handled: list[int] = []  # markets in which the absorber was ever booked
-        self.profits: dict[int, list[tuple[int, int]]] = {}
-        self.balances: dict[int, list[tuple[int, int]]] = {}
-        self.active: set[int] = set()
+        self.funds = [FundBook(self, rule) for rule in plan.absorbers]
         self.reserves: dict[int, int] = {}  # by id of a position, what its bankruptcy value holds for a fee
         self.shut_out: list[Pool] = []  # no winners of the step
-        self.paid: list[tuple[int, int, Pool, int]] = []  # by the absorber: ts, market, pool, amount
-        self.day_bases: dict[tuple[int, int], int] = {}
 
     def attend(self, breaches: list[Pool], restored: list[Pool], recorded: list[Position]) -> None:
         ended: list[Episode] = []
@@ -76,7 +71,7 @@ class Waterfall(Deleveraging):
             self.open_episode(pool, *before[pool], recorded)
         self.shut_out = [*breaches, *(episode.pool for episode in self.episodes)]
         losing = self.climb(breaches, before)
-        losing += self.attend_fund()
+        losing += self.attend_funds()
         if losing and self.plan.adl is not None:
             self.deleverage(losing)
         order = {id(pool): number for number, pool in enumerate(self.pools.values())}
@@ -130,7 +125,6 @@ class Waterfall(Deleveraging):
         return [(p, self.value(p) - share) for p, share in zip(positions, shares, strict=True)]
 
     def end(self, episode: Episode, ts: int | None) -> None:
-        vault = self.plan.absorber is not None and self.absorber_name.startswith("@vault")
         slots = {id(position): number for number, position in enumerate(self.positions.values())}
         for number, leg in enumerate(sorted(episode.legs, key=lambda leg: slots[id(leg.position)])):
             debt = episode.bad_debt if number == 0 else 0
@@ -157,19 +151,27 @@ class Waterfall(Deleveraging):
                 maintenance=episode.maintenance,
                 surplus=leg.surplus,
                 shortfall=leg.shortfall + shared + debt,
-                fund=0 if vault else leg.shortfall,
-                vault=leg.shortfall if vault else 0,
+                fund=leg.shortfall - leg.vault,
+                vault=leg.vault,
                 socialised=shared,
                 bad_debt=debt,
                 recorded=leg.recorded,
             )
 
     def pay_bad_debts(self, pools: list[Pool]) -> None:
-        moved: dict[int, int] = {}
-        for pool in pools:
-            for market, amount in self.pay_bad_debt(pool).items():
-                moved[market] = moved.get(market, 0) - amount
-        self.movement("debt", moved)
+        owing = [pool for pool in pools if not self.open_positions(pool) and pool.cash < 0]
+        for fund in self.funds:
+            moved: dict[int, int] = {}
+            for pool in owing:
+                episode = self.episode(pool)
+                for market, paid in fund.pay_out_of_fund(pool, self.held_at_first(episode)).items():
+                    moved[market] = moved.get(market, 0) - paid
+                    leg = next(leg for leg in episode.legs if leg.position.market == market)
+                    leg.shortfall += paid
+                    leg.vault += paid if fund.rule.account.startswith("@vault") else 0
+            fund.movement("debt", moved)
+        for pool in owing:
+            self.pay_bad_debt(pool)
 
     def held_at_first(self, episode: Episode) -> dict[int, int]:
         """Return the absolute values of what a pool held at its first breach, by market."""
@@ -178,17 +180,11 @@ class Waterfall(Deleveraging):
             held[leg.position.market] += abs(self.worth(leg.position.market, leg.size, leg.mark))
         return held
 
-    def pay_bad_debt(self, pool: Pool) -> dict[int, int]:
-        """Settle what a flat pool owes; return what the absorber paid of it, by market."""
-        if self.open_positions(pool) or pool.cash >= 0:
-            return {}
-        episode = self.episode(pool)
-        paid = self.pay_out_of_fund(pool, self.held_at_first(episode))
-        for market, share in paid.items():
-            next(leg for leg in episode.legs if leg.position.market == market).shortfall += share
-        amount = -pool.cash
+    def pay_bad_debt(self, pool: Pool) -> None:
+        """Settle what a flat pool owes still."""
+        episode, amount = self.episode(pool), -pool.cash
         if not amount:
-            return paid
+            return
         for payer, share in self.shared_by_all(episode, amount):
             self.pay(payer, pool, share)
             episode.socialised += share
@@ -198,7 +194,6 @@ class Waterfall(Deleveraging):
             self.pay(self.pool("@bad_debt", pool.ledger), pool, amount)
             episode.bad_debt += amount
             self.write_loss(episode, pool, "bad_debt", amount)
-        return paid
 
     def write_loss(self, episode: Episode, pool: Pool, kind: str, amount: int) -> None:
         self.write(
@@ -278,7 +273,11 @@ class Waterfall(Deleveraging):
             if isinstance(rung, BookOrder):
                 self.send(batch, rung)
             elif isinstance(rung, Takeover):
-                losing += self.hand_over([(*row[:2], self.taken_at(rung, *row), *row[3:]) for row in batch])
+                rows = [(*row[:2], self.taken_at(rung, *row), *row[3:]) for row in batch]
+                beyond = self.hand_over(rows, self.funds[rung.absorber])
+                later = ladder[ladder.index(rung) + 1 :]
+                if not any(isinstance(other, Takeover) and other.level == rung.level for other in later):
+                    losing += beyond
             elif isinstance(rung, NetOwnHedge):
                 self.net(batch)
             else:
@@ -310,12 +309,20 @@ class Waterfall(Deleveraging):
                 words = "closed against its own hedge"
                 self.order(pool, position, "net", size, quantity, None, quantity, value, words)
 
-    def losing(self, pool: Pool, position: Position, value: int | None, origin: str, equity: int) -> Order:
+    def losing(
+        self,
+        pool: Pool,
+        position: Position,
+        value: int | None,
+        origin: str,
+        equity: int,
+        fund: FundBook | None = None,
+    ) -> Order:
         if self.plan.adl is None or self.plan.adl.price not in ("bankruptcy", "clamped_oracle"):
             value = None
         episode = self.episode(pool)
         episode.leg(position).left = abs(position.size)
-        return Order(position, abs(position.size), value, origin, equity, episode)
+        return Order(position, abs(position.size), value, origin, equity, episode, fund)
 
     def asked(self, pool: Pool, position: Position, rung: BookOrder) -> tuple[int, bool]:
         size, value = abs(position.size), abs(self.value(position))
@@ -402,32 +409,32 @@ class Waterfall(Deleveraging):
             worth = bankrupt - self.reserves[id(position)]
             part = abs(worth) * filled // abs(sizes[id(plan)])
             surplus = max(0, (-part if worth >= 0 else part) - value) if filled else 0
-            gives = rung.surplus_to == "absorber" and self.plan.absorber is not None
+            gives = rung.surplus_to == "absorber" and self.funds
             if gives or rung.fee_from_improvement:
                 fee = min(fee, surplus)
             plan.append((fee, surplus - fee if gives else None))
-        if rung.surplus_to == "absorber" and self.plan.absorber is not None:
+        if rung.surplus_to == "absorber" and self.funds:
             for plan in plans:
                 kept = plan[10][1]
                 market = plan[1].market
                 surpluses[market] = surpluses.get(market, 0) + kept
                 if kept:
-                    self.pay(plan[0], self.fund_pool(market), kept)
-                    self.fund_books(market, kept)
+                    self.pay(plan[0], self.funds[0].fund_pool(market), kept)
+                    self.funds[0].fund_books(market, kept)
                     self.episode(plan[0]).leg(plan[1]).surplus += kept
-            self.movement("surplus", surpluses)
-        to_fund = rung.fee_to_absorber and self.plan.absorber is not None
+            self.funds[0].movement("surplus", surpluses)
+        to_fund = rung.fee_to_absorber and self.funds
         fees: dict[int, int] = {}
         for plan in plans:
             fee, market = plan[10][0], plan[1].market
             fees[market] = fees.get(market, 0) + fee
             if fee:
-                to = self.fund_pool(market) if to_fund else self.pool("@fees", plan[0].ledger)
+                to = self.funds[0].fund_pool(market) if to_fund else self.pool("@fees", plan[0].ledger)
                 self.pay(plan[0], to, fee)
                 if to_fund:
-                    self.fund_books(market, fee)
+                    self.funds[0].fund_books(market, fee)
         if to_fund:
-            self.movement("fee", fees)
+            self.funds[0].movement("fee", fees)
         for plan in plans:
             pool, position, asked, sliced, limit, filled, value = plan[0], plan[1], *plan[5:10]
             if sliced and filled:
@@ -444,7 +451,7 @@ class Waterfall(Deleveraging):
         for market in sorted({plan[1].market for plan in plans if plan[5]}):
             mine = [plan for plan in plans if plan[1].market == market and plan[5]]
             self.engaged(
-                market, "book", "@book", mine, [plan[8] for plan in mine], "forced orders sent to the book"
+                market, "book", None, mine, [plan[8] for plan in mine], "forced orders sent to the book"
             )
 
     def order(
@@ -476,14 +483,20 @@ class Waterfall(Deleveraging):
         )
 
     def engaged(
-        self, market: int, stage: str, scope: str, plans: list[Any], quantities: list[int], reason: str
+        self,
+        market: int,
+        stage: str,
+        fund: FundBook | None,
+        plans: list[Any],
+        quantities: list[int],
+        reason: str,
     ) -> None:
         many = "s" if len(plans) > 1 else ""
         self.engage(
             market,
             stage,
             "engaged",
-            scope,
+            fund,
             f"{reason}: {len(plans)} pool{many}",
             sum(plan[3] for plan in plans),
             sum(plan[4] for plan in plans),
@@ -498,39 +511,39 @@ class Waterfall(Deleveraging):
             return value
         value -= self.reserves[id(position)]
         self.reserves[id(position)] = 0
+        worth = self.value(position)
+        if equity < 0 and rung.owed_stays:
+            return worth
         if equity < 0:
             return value
-        worth = self.value(position)
         penalty = min(equity, math.ceil(Fraction(due * rung.penalty_rate, RATE_ONE)))
         return worth - ((worth - value) * penalty // equity if equity else 0)
 
-    def hand_over(self, batch: list[tuple[Pool, Position, int, int, int]]) -> list[Order]:
-        """Hand positions to the absorber at bankruptcy, as far as its capacity goes."""
+    def hand_over(self, batch: list[tuple[Pool, Position, int, int, int]], fund: FundBook) -> list[Order]:
+        """Hand positions to an absorber, as far as its capacity and its limits go."""
         gains = {id(p): self.value(p) - value for _, p, value, _, _ in batch}
         room: dict[int, int | None] = {}
         for market in sorted({p.market for _, p, _, _, _ in batch}):
-            self.judge_fund(market)
-            room[market] = self.capacity(market)
+            fund.judge_fund(market)
+            room[market] = fund.capacity(market)
         losing: list[Order] = []
         entries = []
-        rule = self.plan.absorber
-        assert rule is not None
-        sizes = {market: self.fund_position(market).size for market in {*room, *self.handled}}
+        sizes = {market: fund.fund_position(market).size for market in {*room, *fund.handled}}
         for pool, position, value, equity, maintenance in batch:
             market, size, loss = position.market, position.size, -gains[id(position)]
             take, left = abs(size), room[market]
             if loss > 0:
-                allowed = [bound for bound in (left, self.allowance(market, pool)) if bound is not None]
+                allowed = [bound for bound in (left, fund.allowance(market, pool)) if bound is not None]
                 if allowed and loss > min(allowed):
                     take = abs(size) * min(allowed) // loss
-            if self.is_off(market):
+            if fund.is_off(market):
                 take = 0
-            elif rule.inventory:
-                take = self.fits(market, size, take, sizes)
+            elif fund.rule.inventory:
+                take = fund.fits(market, size, take, sizes)
             sizes[market] += sign(size) * take
             if loss > 0:
                 paid = -(-loss * take // abs(size))
-                self.paid.append((self.ts, market, pool, paid))
+                fund.paid.append((self.ts, market, pool, paid))
                 if left is not None:
                     room[market] = 0 if loss > left else left - paid
             part = sign(value) * (abs(value) * take // abs(size))
@@ -539,7 +552,7 @@ class Waterfall(Deleveraging):
             if take:
                 quantity = -take if size > 0 else take
                 self.book(position, quantity, -part)
-                self.book(self.fund_position(position.market), -quantity, part)
+                self.book(fund.fund_position(position.market), -quantity, part)
                 fee = self.reserves[id(position)] * take // abs(size)
                 self.pay(position.pool, self.pool("@fees", position.pool.ledger), fee)
         moved: dict[int, int] = {}
@@ -551,40 +564,24 @@ class Waterfall(Deleveraging):
             leg.left = abs(size) - take
             leg.surplus += max(0, gain)
             leg.shortfall += max(0, -gain)
-            self.fund_books(market, -part)
+            leg.vault += max(0, -gain) if fund.rule.account.startswith("@vault") else 0
+            fund.fund_books(market, -part)
             moved[market] = moved.get(market, 0) + gain
             if leg.left:
-                losing.append(self.losing(pool, position, value - part, "takeover", equity))
+                losing.append(self.losing(pool, position, value - part, "takeover", equity, fund))
         for pool, position, _, _, _, size, take, part in entries:
-            whole = f"taken over by {self.fund_account(position.market)}"
+            whole = f"taken over by {fund.fund_account(position.market)}"
             if take < abs(size):
                 whole = "the absorber's capacity is used up"
-                if self.is_off(position.market):
+                if fund.is_off(position.market):
                     whole = "the absorber does nothing for the market now"
             self.order(pool, position, "takeover", size, abs(size), None, take, -part, whole)
-        self.movement("takeover", moved)
+        fund.movement("takeover", moved)
         for market in sorted(moved):
             mine = [entry for entry in entries if entry[1].market == market]
             taken = [entry[6] for entry in mine]
-            scope = self.fund_account(market)
-            self.engaged(market, "takeover", scope, mine, taken, "equity below maintenance")
+            self.engaged(market, "takeover", fund, mine, taken, "equity below maintenance")
         return losing
-
-    def open_fund(self) -> None:
-        """Give each balance the amount of the rules, or those of contracts their part of what the absorber has."""
-        rule = self.plan.absorber
-        assert rule is not None
-        for ledger, (_, currency) in enumerate(self.day.ledgers):
-            pools = [pool for pool in map(self.fund_pool, self.fund_markets()) if pool.ledger == ledger]
-            whole = self.pool(rule.account, ledger)
-            shares = split(max(0, whole.cash), [1] * len(pools)) if pools else []
-            for pool, share in zip(pools, shares, strict=True):
-                if rule.amount is not None:
-                    if currency in rule.currencies:
-                        self.external[ledger] += rule.amount - pool.cash
-                        pool.cash = rule.amount
-                elif rule.scope == "contract":
-                    self.pay(whole, pool, share)
 
     # -- the tape, step by step
 
@@ -634,15 +631,15 @@ class Waterfall(Deleveraging):
         first = min([self.ts, *(row["ts"] for row in self.depth_rows)], default=0)
         self.open()
         self.ts = first
-        if self.plan.absorber is not None:
-            self.open_fund()
-            for market in self.fund_markets():
-                self.balance_peak(market)
-                balance = self.balance(market)
+        for fund in self.funds:
+            fund.open()
+            for market in fund.fund_markets():
+                fund.balance_peak(market)
+                balance = fund.balance(market)
                 self.write(
                     "absorber_ledger",
                     ts=first,
-                    account=self.fund_account(market),
+                    account=fund.fund_account(market),
                     ledger=self.day.markets[market].ledger,
                     market=None,
                     kind="opening",
@@ -680,7 +677,7 @@ class Waterfall(Deleveraging):
                 recorded = [self.positions[key] for key in self.forced_now]
                 self.attend(breaches, restored, recorded)
                 super().check()
-                attending = bool(self.episodes) or (self.plan.absorber is not None and bool(self.holdings()))
+                attending = bool(self.episodes) or any(fund.holdings() for fund in self.funds)
             for key, facts in self.forced_now.items():
                 facts.size_after, facts.cost_after = self.positions[key].size, self.positions[key].cost
                 self.facts.append(facts)

@@ -418,14 +418,21 @@ def test_an_absorber_without_work(tmp_path):
     assert error.key == "absorbers.1"
 
 
-def test_two_absorbers_are_to_come(tmp_path):
+@pytest.mark.parametrize("level", ["1", "1/2"])
+def test_two_absorbers_of_two_rungs(tmp_path, level):
     second = changed('name = "keeper"', 'name = "second"', KEEPER)
     rung = changed('absorber = "keeper"', 'absorber = "second"', TAKEOVER)
-    rung = changed('level = "1"', 'level = "1/2"', rung)
+    rung = changed('level = "1"', f'level = "{level}"', rung)
     text = changed(KEEPER, KEEPER + second, changed(TAKEOVER, TAKEOVER + rung))
-    error = refused(load_text(tmp_path, text))
-    assert error.problem == "not yet: more than one absorber is not supported in this version"
-    assert error.key == "absorbers.1"
+    plan = compile_rules(load_text(tmp_path, text), (), ())
+    assert [absorber.account for absorber in plan.absorbers] == ["@vault:keeper", "@vault:second"]
+    assert [rung.absorber for rung in plan.ladder] == [0, 1]
+
+
+def test_an_absorber_is_asked_once_at_a_level(tmp_path):
+    error = refused(load_text(tmp_path, changed(TAKEOVER, TAKEOVER + TAKEOVER)))
+    assert error.key == "ladder.1"
+    assert error.problem.startswith("this rung is never reached")
 
 
 def test_a_draft_runs_only_when_its_assumptions_are_accepted(tmp_path):

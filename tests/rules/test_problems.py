@@ -153,6 +153,10 @@ def test_a_missing_key(tmp_path, old, key, problem, mend):
 
 
 DEBTS = changed('outflow_cap = "none"', 'outflow_cap = "none"\npays_debts = true')
+OWED = changed(
+    'price = "bankruptcy"\nmargin_forfeited = "all_collateral"',
+    'price = "mark"\nmargin_forfeited = "none"\nowed = "stays"',
+)
 OVERLAY = TEXT + '\n[[overlays]]\nmarkets = ["BTC"]\nabsorbers = "off"\n'
 
 AXIS_LINES = {
@@ -184,6 +188,7 @@ AXIS_LINES = {
     "ladder.*.size": (TEXT, 'size = "full"'),
     "ladder.*.price": (TEXT, '\nprice = "bankruptcy"'),
     "ladder.*.margin_forfeited": (TEXT, 'margin_forfeited = "all_collateral"'),
+    "ladder.*.owed": (OWED, 'owed = "stays"'),
     "ladder.*.limit": (WHOLE, 'limit = "bankruptcy"'),
     "ladder.*.fee_from": (FEES, 'fee_from = "improvement"'),
     "ladder.*.fee_to": (FEES, 'fee_to = "absorber"'),

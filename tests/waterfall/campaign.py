@@ -33,6 +33,8 @@ STAGES = (
     "ledger: work out",
     "ledger: deleveraged",
     "ledger: debt",
+    "takeover: taken over by @vault:second",
+    "takeover: taken over by @fund:second",
     "takeover: the absorber does nothing for the market now",
     "engaged: book",
     "engaged: takeover",
@@ -176,6 +178,7 @@ def _hits(books: Waterfall) -> Counter[str]:
     hits: Counter[str] = Counter()
     for row in books.rows.get("forced_orders", []):
         hits[f"{row['stage']}: {row['reason'].split(':')[0]}"] += 1
+        hits[f"{row['stage']}: {':'.join(row['reason'].split(':')[:2])}"] += ":second" in row["reason"]
     for row in books.rows.get("adl_fills", []):
         hits[f"adl: {row['origin'].split(':')[0]}"] += 1
         hits["adl fee"] += row["loser_fee"] > 0

@@ -112,11 +112,13 @@ def random_plan(seed: int, day: Day) -> Plan:
         off=_off(own, day),
         **_limits(own),
     )
+    others = _others(own, absorber, day) if own.random() < 0.4 else ()
     usual = rng.choice([10**9, 10**11, 10**13])
+    ladder = _ladder(rng, usual, has_adl=adl is not None, has_steps=has_steps)
     return replace(
         plan,
-        ladder=_ladder(rng, usual, has_adl=adl is not None, has_steps=has_steps),
-        absorber=absorber,
+        ladder=_handed_on(own, ladder, len(others)),
+        absorbers=(absorber, *others),
         adl=adl,
         socialise=rng.choice(["none", "none", "deposit_haircut", "oi_pro_rata_same_market"]),
         depth=DepthRule(
@@ -141,10 +143,46 @@ def _exempt(rng: random.Random, day: Day) -> dict[str, Any]:
     return spared
 
 
+def _others(rng: random.Random, first: Absorber, day: Day) -> tuple[Absorber, ...]:
+    """A second absorber: another kind, another scope, other limits, whatever the first has."""
+    other = replace(
+        first,
+        account="@fund:second" if first.is_vault else "@vault:second",
+        work_out=cast(Any, rng.choice(["hold", "book"])),
+        amount=rng.choice([None, 10**8, 10**11]),
+        scope=cast(Any, rng.choice(["ledger", "contract"])),
+        pays_debts=rng.random() < 0.5,
+        off=_off(rng, day),
+        **(dict.fromkeys(_LIMITS, 0) | _limits(rng)),
+    )
+    return (other,)
+
+
+def _handed_on(rng: random.Random, ladder: tuple[Rung, ...], others: int) -> tuple[Rung, ...]:
+    """Let a second absorber take what the first leaves, or take in its place."""
+    rungs: list[Rung] = []
+    for rung in ladder:
+        if not isinstance(rung, Takeover):
+            rungs.append(rung)
+            continue
+        second = replace(rung, absorber=1)
+        if rung.price == "mark" and rng.random() < 0.5:
+            rung, second = replace(rung, owed_stays=True), replace(second, owed_stays=True)
+        rungs += (
+            rng.choice([[rung, second], [rung, second], [second, rung], [second], [rung]])
+            if others
+            else [rung]
+        )
+    return tuple(rungs)
+
+
+_LIMITS = ("per_trade", "per_account_step", "lifetime", "per_market_day", "per_day", "inventory")
+
+
 def _limits(rng: random.Random) -> dict[str, int]:
     """Limits of the absorber: none, one or two, near what the losses of a day are."""
     amounts = {"per_trade", "per_account_step", "lifetime"}
-    names = rng.sample([*sorted(amounts), "per_market_day", "per_day", "inventory"], rng.choice([0, 1, 1, 2]))
+    names = rng.sample(_LIMITS, rng.choice([0, 1, 1, 2]))
     rates = [RATE_ONE // 10**6, RATE_ONE // 1_000, RATE_ONE // 20, RATE_ONE]
     return {name: 10 ** rng.randint(5, 12) if name in amounts else rng.choice(rates) for name in names}
 

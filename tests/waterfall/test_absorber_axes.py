@@ -194,6 +194,91 @@ def test_it_pays_what_a_flat_pool_owes(tmp_path: Path, overrides: list[str], cas
     assert debts == ([(D(-vault), D(cash - vault), "BTC")] if vault else [])
 
 
+# --- several of them ------------------------------------------------------------------------------------
+
+
+def absorber(name: str, **changes: str) -> str:
+    keys = {
+        "kind": "'insurance'",
+        "scope": "'ledger'",
+        "balance": "'tape'",
+        "inventory": "'holds'",
+        "work_out": "'hold'",
+        "outflow_cap": "'none'",
+        "insolvent_below_zero": "false",
+        "stops_at_zero": "true",
+    }
+    return f"{{name='{name}', {', '.join(f'{key}={value}' for key, value in (keys | changes).items())}}}"
+
+
+def takeover(name: str) -> str:
+    """A rung that hands all to an absorber at the bankruptcy price."""
+    return (
+        f"{{action='takeover', level='1', size='full', absorber='{name}', price='bankruptcy', "
+        "margin_forfeited='all_collateral'}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "parts", "adl"),
+    [
+        (["insurance"], {"insurance": "0.4"}, "0.6"),
+        (["insurance", "second"], {"insurance": "0.4", "second": "0.6"}, "0"),
+        (["second", "insurance"], {"second": "1"}, "0"),
+    ],
+)
+def test_several_are_tried_in_the_order_of_the_ladder(
+    tmp_path: Path, order: list[str], parts: dict[str, str], adl: str
+) -> None:
+    """6,000 of the one pay for 0.4 BTC; the 9,000 that the rest owes are the other's, who has 20,000."""
+    made = fallen(
+        tmp_path,
+        fund("@fund:insurance", 6_000) + fund("@vault:second", 20_000),
+        f"ladder=[{', '.join(map(takeover, order))}]",
+        f"absorbers=[{', '.join(absorber(name, **({'kind': KIND} if name == 'second' else {})) for name in order)}]",
+    )
+    held = {"insurance": made.size("@fund:insurance"), "second": made.size("@vault:second")}
+    assert {name: size for name, size in held.items() if size} == {n: D(size) for n, size in parts.items()}
+    paid = {name: 15_000 * D(part) for name, part in parts.items()}
+    assert made.rows("SELECT absorbed, adl, fund, vault FROM liquidations") == [
+        (sum(map(D, parts.values())), D(adl), paid.get("insurance", D(0)), paid.get("second", D(0)))
+    ]
+    assert made.run.manifest["conservation"]
+
+
+KIND = "'vault'"
+
+
+# --- what a pool owes when it is taken over --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "who"),
+    [
+        ([], (15_000, 0)),
+        (["ladder.0.owed=goes_along"], (15_000, 0)),
+        (["ladder.0.owed=stays"], (0, 15_000)),
+        (["ladder.0.owed=stays", "absorbers.0.pays_debts=true"], (15_000, 0)),
+        (
+            ["ladder.0.owed=stays", "absorbers.0.pays_debts=true", LIMITS, "absorbers.0.per_trade=1"],
+            (1, 14_999),
+        ),
+    ],
+)
+def test_what_is_owed_may_stay(tmp_path: Path, overrides: list[str], who: tuple[int, int]) -> None:
+    """Taken over at the mark the long owes 15,000 still: the fund pays them as a debt, or nobody does."""
+    made = fallen(
+        tmp_path,
+        fund("@fund:insurance", 20_000),
+        "absorbers.0.scope=ledger",
+        "ladder.0.price=mark",
+        "ladder.0.margin_forfeited=none",
+        *overrides,
+    )
+    assert made.rows("SELECT absorbed, fund, bad_debt FROM liquidations") == [(D(1), D(who[0]), D(who[1]))]
+    assert made.cash("long") == 0
+
+
 # --- when it does nothing -------------------------------------------------------------------------------
 
 
@@ -244,6 +329,7 @@ def test_it_takes_nothing_while_it_is_off(tmp_path: Path, override: str, absorbe
         (["absorbers.0.per_trade=5"], "beside `per_trade`"),
         ([LIMITS], "without any"),
         (["absorbers.0.inventory_cap=0"], "not above 0"),
+        (["ladder.0.owed=stays"], "does not go with price"),
         ([f'overlays=[{{window={{{window("12:00:10", "12:00:10")}}}, absorbers="off"}}]'], "ends before"),
         (['overlays=[{window={from="noon", until="night"}, absorbers="off"}]'], "is not a moment"),
         (
