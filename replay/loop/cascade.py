@@ -21,6 +21,7 @@ from replay.loop.fund import Fund, Funds
 from replay.loop.ledger import move_cash
 from replay.loop.policies.allocate import largest_remainder
 from replay.loop.rows import DEBT, Rows, Sink, append_rows, write_movements
+from replay.loop.session import Sessions
 from replay.loop.socialise import shares
 from replay.loop.stages import LOSING, Forcing
 from replay.loop.state import State
@@ -65,6 +66,7 @@ class Cascade:
         self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
         self._rungs = ladder_of(plan, rungs_of(plan), len(state.markets))
         self._lowest, self._losing = _NOTHING, np.zeros(0, LOSING)
+        self.sessions: Sessions | None = None
         for absorber in self.absorbers.books:
             self.rows.opening(start_ts, absorber.balances())
 
@@ -191,14 +193,21 @@ class Cascade:
             pay_debt(arrays, fund, self.episodes.arrays, buffers, pool, markets, parts, ts)
         write_movements(arrays, fund, buffers, ts, DEBT)
 
-    def _shared(self, pool: int, ledger: int) -> dict[int, int]:
+    def _shared(self, ts: int, pool: int, ledger: int) -> dict[int, int]:
         """Return what other pools pay of a pool's negative cash, by the socialisation of the rules."""
         state = self._state
         loss = -int(state.pools[pool]["cash"])
         if self._plan.socialise == "none" or loss == 0:
             return {}
-        by_market = self._held_at_first(pool)
-        return shares(state, self._plan.socialise, loss, ledger, by_market, spared=self.episodes.open)
+        return shares(
+            state,
+            self._plan.socialise,
+            loss,
+            ledger,
+            self._held_at_first(pool),
+            spared=self.episodes.open,
+            gains=None if self.sessions is None else self.sessions.gains(ts),
+        )
 
     def _pay_bad_debt(self, ts: int, pools: Array) -> None:
         """Bring flat pools with negative cash to zero: the absorber and then others pay, the rest is @bad_debt's.
@@ -216,7 +225,7 @@ class Cascade:
                 self._pay_out_of(absorber.arrays, ts, pools)
         for pool in pools.tolist():
             ledger = int(state.pools[pool]["ledger"])
-            shared = self._shared(pool, ledger)
+            shared = self._shared(ts, pool, ledger)
             left = -int(state.pools[pool]["cash"]) - sum(shared.values())
             payers = [*shared, *([state.pseudo_pool("@bad_debt", ledger)] if left else [])]
             amounts = [*shared.values(), *([left] if left else [])]

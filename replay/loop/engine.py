@@ -32,6 +32,7 @@ from replay.loop.executed import RecordedExecution
 from replay.loop.fund import no_fund, stacked
 from replay.loop.rows import Sink, append_rows, no_rows
 from replay.loop.series import Sampler
+from replay.loop.session import Sessions
 from replay.loop.shadow import ShadowAudit
 from replay.loop.stages import Forcing
 from replay.loop.state import (
@@ -181,6 +182,8 @@ class Replay:
         executed = None if self._executed is None else self._executed.results
         self._audit = ShadowAudit(self.state, plan, tape.words, rules_decide=rules_decide, executed=executed)
         self.cascade = Cascade(self.state, plan, sink, start) if rules_decide else None
+        if self.cascade is not None and plan.socialise == "session_profit_pro_rata":
+            self.cascade.sessions = Sessions(self.state, plan.session_start_ns, start)
         self._sampler = None
         if sample_ns:
             followed = [self.state.account(name) for name in watched]
@@ -236,7 +239,12 @@ class Replay:
         last = max(int(table[0][-1]) for table in window if len(table[0]))
         while True:
             first = min(int(table[0][0]) for table in window if len(table[0]))
-            ts = min(self._next_sample(first), self._added[0].ts if self._added else _NEVER)
+            sessions = self._sessions
+            ts = min(
+                self._next_sample(first),
+                self._added[0].ts if self._added else _NEVER,
+                sessions.next if sessions is not None else _NEVER,
+            )
             if ts >= last:
                 yield window
                 return
@@ -257,8 +265,14 @@ class Replay:
         """Book the added accounts that are due at ``ts``, then sample if it is time."""
         due = [entry for entry in self._added if entry.ts <= ts]
         del self._added[: len(due)]
+        sessions = self._sessions
         if due:
+            before = None if sessions is None else sessions.worths()
             book_added(self.state, due)
+            if sessions is not None and before is not None:
+                sessions.pass_over(before)
+        if sessions is not None:
+            sessions.begin(ts)
         steps = int(self.state.arrays.counters[STEPS])
         if self._sampler is not None and ts % self._sample_ns == 0 and steps > self._sampled_steps:
             self._sampler.sample(ts)
@@ -280,6 +294,8 @@ class Replay:
         )
         counters = state.arrays.counters
         counters[SHADOWS] = counters[BREAKS] = 0
+        if self._sessions is not None:
+            self._sessions.note(window.transfers)
         depth = self._depth
         if depth is not None:
             depth.open_window(window.depth, window.fills)
@@ -319,6 +335,11 @@ class Replay:
     def _forcing(self) -> Forcing:
         """The waterfall as the kernel sees it; of nobody, where only the tape forces."""
         return _NOTHING if self.cascade is None else self.cascade.forcing
+
+    @property
+    def _sessions(self) -> Sessions | None:
+        """The sessions over whose gains losses are shared, if they are."""
+        return None if self.cascade is None else self.cascade.sessions
 
     @property
     def _depth(self) -> Depth | None:

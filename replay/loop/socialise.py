@@ -22,6 +22,7 @@ def shares(
     by_market: dict[int, int],
     *,
     spared: Array,
+    gains: tuple[Array, Array] | None = None,
 ) -> dict[int, int]:
     """Return what each pool pays of a loss, in atoms; nothing where nobody can be asked.
 
@@ -32,12 +33,20 @@ def shares(
         state: The state.
         method: ``deposit_haircut``: by cash above zero, of all pools of the ledger, at most that cash
             (venue-rules.md sections 8 and 10); ``oi_pro_rata_same_market``: by size, over both sides of the
-            markets in which the loss was made (section 8).
+            markets in which the loss was made (section 8); ``session_profit_pro_rata``: by what a pool of the ledger
+            gained in the session, at most that and what it is worth (section 6).
         amount: The loss in atoms.
         ledger: The ledger it is in.
         by_market: What the pool that lost held at its first breach, as value per market.
         spared: int64, pools in liquidation.
+        gains: What each pool gained in the session and is worth; for ``session_profit_pro_rata``.
     """
+    if method == "session_profit_pro_rata":
+        assert gains is not None
+        most = np.minimum(*gains)
+        pools = np.flatnonzero((state.pools["ledger"][: len(most)] == ledger) & (most > 0))
+        pools = pools[_pays(state, pools, spared)]
+        return _shared(amount, pools, gains[0][pools], caps=most[pools])
     if method == "deposit_haircut":
         pools = np.flatnonzero(state.pools["ledger"][: state.arrays.counters[POOLS]] == ledger)
         pools = pools[_pays(state, pools, spared) & (state.pools["cash"][pools] > 0)]

@@ -329,11 +329,14 @@ AXES: Mapping[str, Axis] = {
         {
             "none": "Losses are not spread over other accounts.",
             "deposit_haircut": "What nobody paid is taken from all pools of the ledger, in proportion to their cash.",
+            "session_profit_pro_rata": (
+                "What nobody paid is taken from those who gained in the session, in proportion to their gain."
+            ),
             "oi_pro_rata_same_market": (
                 "What nobody paid is taken from both sides of the markets it was lost in, in proportion to size."
             ),
         },
-        ("session_profit_pro_rata", "withdrawal_haircut", "lp_pool", "pnl_cap"),
+        ("withdrawal_haircut", "lp_pool", "pnl_cap"),
     ),
     "overlays.*.absorbers": Axis({"off": "No absorber takes anything over or pays for anything."}),
 }

@@ -107,6 +107,7 @@ def compile_rules(
         exit_fee_rate=book.rules.bankruptcy.fee_rate or 0,
         assumptions=book.rules.assumptions,
         socialise=book.rules.socialise.method,
+        session_start_ns=book.rules.socialise.session_start or 0,
         oracle_key=_oracle_key(book),
         margin_basis=_column([own.basis for own in margins]),
         margin_growth=_column([own.growth for own in margins]),

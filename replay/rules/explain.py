@@ -109,6 +109,7 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "absorbers.*.drawdown_stop": lambda value: f"until the fall is less than {_percent(value)},",
     "absorbers.*.window": lambda value: f"both measured against the peaks of the last {value},",
     "absorbers.*.least_balance": lambda value: f"if the balance is above {value}.",
+    "socialise.session_start": lambda value: f"A session is a day that begins {value} after midnight UTC.",
     "adl.method": lambda value: f"The winners that are closed are chosen by {value}.",
     "adl.winner_cap": lambda value: f"A step closes at most {_percent(value)} of a position.",
     "adl.winner_fee": lambda value: f"A winner pays {_percent(value)} of the value.",

@@ -255,7 +255,9 @@ class Plan:
             of the tier's rate and 4/5 of that rate plus the factor times the root.
         margin_unit: int64[markets, 2], units of quantity in a unit of size, as numerator and denominator.
         margin_least: int64[markets], least maintenance of a position in atoms.
-        socialise: How what nobody paid is shared: ``none``, ``deposit_haircut``, ``oi_pro_rata_same_market``.
+        socialise: How what nobody paid is shared: ``none``, ``deposit_haircut``, ``session_profit_pro_rata``,
+            ``oi_pro_rata_same_market``.
+        session_start_ns: At what time of the day (UTC) a session begins.
         oracle_key: The key of the rule file that needs oracle prices; empty: none does.
         exit_fee_rate: The taker fee that a bankruptcy price leaves room for, in 1e-12 of its value.
     """
@@ -274,6 +276,7 @@ class Plan:
     allocation: Literal["maintenance_proportional", "isolated", "all"]
     assumptions: tuple[str, ...]
     socialise: str = "none"
+    session_start_ns: int = 0
     oracle_key: str = ""
     exit_fee_rate: int = 0
     margin_basis: npt.NDArray[np.int64] | None = None

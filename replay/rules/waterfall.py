@@ -25,7 +25,7 @@ from replay.rules.numbers import (
     not_empty,
     problem,
 )
-from replay.units import RATE_ONE
+from replay.units import NS_PER_SECOND, RATE_ONE
 
 _LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
 
@@ -352,4 +352,22 @@ Depth = Annotated[NoDepth | LevelsDepth | VolumeDepth | StaticDepth, Field(discr
 class Socialise(Section):
     """``[socialise]``: losses spread over accounts that did not cause them."""
 
-    method: Literal["none", "deposit_haircut", "oi_pro_rata_same_market"]
+    method: Literal["none", "deposit_haircut", "session_profit_pro_rata", "oi_pro_rata_same_market"]
+    session_start: Duration | None = Field(
+        default=None, description='at what time of the day (UTC) a session begins, such as "8h"'
+    )
+
+    @model_validator(mode="after")
+    def _session_fits(self) -> Self:
+        if (self.session_start is None) == (self.method == "session_profit_pro_rata"):
+            how = "without" if self.session_start is None else "beside"
+            raise problem(
+                f"method = {json.dumps(self.method)} stands {how} `session_start`",
+                "write session_start with session_profit_pro_rata, and only with it",
+                "session_start",
+            )
+        if self.session_start is not None and self.session_start >= 86_400 * NS_PER_SECOND:
+            raise problem(
+                "the time is not within a day", 'write a time from "0s" to less than "24h"', "session_start"
+            )
+        return self

@@ -13,7 +13,7 @@ from typing import Any
 
 from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
 from replay.tape.schema import FillKind, Grade, Payoff, Side
-from tests.reference.absorber import FundBook
+from tests.reference.absorber import DAY_NS, FundBook
 from tests.reference.books import (
     ATOMS,
     RATE_ONE,
@@ -59,6 +59,9 @@ class Waterfall(Deleveraging):
         self.funds = [FundBook(self, rule) for rule in plan.absorbers]
         self.reserves: dict[int, int] = {}  # by id of a position, what its bankruptcy value holds for a fee
         self.shut_out: list[Pool] = []  # no winners of the step
+        self.session_next = 0
+        self.session_bases: dict[Pool, int] = {}
+        self.session_flows: Counter[Pool] = Counter()
 
     def attend(self, breaches: list[Pool], restored: list[Pool], recorded: list[Position]) -> None:
         ended: list[Episode] = []
@@ -220,6 +223,12 @@ class Waterfall(Deleveraging):
             cash = [pool.cash for pool in payers]
             shares = cash if sum(cash) <= amount else split(amount, cash)
             return [(pool, share) for pool, share in zip(payers, shares, strict=True) if share]
+        if self.plan.socialise == "session_profit_pro_rata":
+            gains = [(pool, self.session_gain(pool)) for pool in able if pool.ledger == episode.pool.ledger]
+            gains = [(pool, gain) for pool, gain in gains if min(gain, self.session_worth(pool)) > 0]
+            caps = [min(gain, self.session_worth(pool)) for pool, gain in gains]
+            shares = self.shared_up_to(amount, [gain for _, gain in gains], caps)
+            return [(pool, share) for (pool, _), share in zip(gains, shares, strict=True) if share]
         if self.plan.socialise == "none":
             return []
         lost = self.held_at_first(episode)
@@ -240,6 +249,41 @@ class Waterfall(Deleveraging):
                 for position, share in zip(holders, split(part, sizes), strict=True):
                     paid[order[id(position.pool)]] += share
         return [(able[number], paid[number]) for number in sorted(paid) if paid[number]]
+
+    def shared_up_to(self, amount: int, weights: list[int], caps: list[int]) -> list[int]:
+        """Share by weights; who would give its cap or more gives the cap, and the others share the rest anew."""
+        given = [0] * len(weights)
+        rows, left = list(range(len(weights))), min(amount, sum(caps))
+        while rows and left:
+            total = sum(weights[i] for i in rows)
+            full = [i for i in rows if left * weights[i] >= caps[i] * total]
+            if not full:
+                for i, part in zip(rows, split(left, [weights[i] for i in rows]), strict=True):
+                    given[i] = part
+                break
+            for i in full:
+                given[i] = caps[i]
+                left -= caps[i]
+            rows = [i for i in rows if i not in full]
+        return given
+
+    def session_worth(self, pool: Pool) -> int:
+        """Return cash and what positions gained; in a market without a mark that is nothing."""
+        return pool.cash + sum(
+            (self.value(position) if position.size else 0) - position.cost
+            for position in pool.positions
+            if position.market in self.marks
+        )
+
+    def session_gain(self, pool: Pool) -> int:
+        return self.session_worth(pool) - self.session_bases.get(pool, 0) - self.session_flows[pool]
+
+    def begin_sessions(self, ts: int) -> None:
+        """Begin the sessions whose moment is before a step."""
+        while ts > self.session_next:
+            self.session_next += DAY_NS
+            self.session_bases = {pool: self.session_worth(pool) for pool in self.pools.values()}
+            self.session_flows.clear()
 
     # -- the ladder
 
@@ -598,6 +642,7 @@ class Waterfall(Deleveraging):
 
     def transfer(self, row: Transfer) -> None:
         super().transfer(row)
+        self.session_flows[self.pool(row.account, row.ledger, row.market)] += row.amount
         if row.amount:
             self.touch(self.pool(row.account, row.ledger, row.market))
 
@@ -651,7 +696,10 @@ class Waterfall(Deleveraging):
         prices, fills = by_moment(self.day.prices), by_moment(self.day.fills)
         liquidations = by_moment(self.day.liquidations)
         attending = False
+        self.session_next = first + (self.plan.session_start_ns - first) % DAY_NS
+        self.session_bases = {pool: self.session_worth(pool) for pool in self.pools.values()}
         for ts in sorted({*transfers, *funding, *prices, *fills, *liquidations}):
+            self.begin_sessions(ts)
             self.ts, self.moved, self.touched, self.shown_left = ts, False, [], {}
             self.priced_now, self.standings_now, self.forced_now = set(), {}, {}
             for _, transfer in transfers.get(ts, []):

@@ -120,7 +120,8 @@ def random_plan(seed: int, day: Day) -> Plan:
         ladder=_handed_on(own, ladder, len(others)),
         absorbers=(absorber, *others),
         adl=adl,
-        socialise=rng.choice(["none", "none", "deposit_haircut", "oi_pro_rata_same_market"]),
+        socialise=_socialise(own, rng.choice(["none", "none", "deposit_haircut", "oi_pro_rata_same_market"])),
+        session_start_ns=_session_start(own, day),
         depth=DepthRule(
             provider=rng.choice(["levels", "levels", "static", "volume"]),
             haircut_rate=rng.choice([0, RATE_ONE // 3]),
@@ -141,6 +142,18 @@ def _exempt(rng: random.Random, day: Day) -> dict[str, Any]:
     if rng.random() < 0.2:
         spared["exempt_accounts"] = tuple(rng.sample(day.accounts, min(2, len(day.accounts))))
     return spared
+
+
+def _socialise(rng: random.Random, method: str) -> str:
+    """Share by the gain of a session now and then."""
+    return "session_profit_pro_rata" if rng.random() < 0.3 else method
+
+
+def _session_start(rng: random.Random, day: Day) -> int:
+    """A time of the day at which something happens in the day, or any other."""
+    moments = [row.ts for table in (day.prices, day.fills) for row in table]
+    moment = rng.choice(moments) if moments and rng.random() < 0.8 else rng.randrange(86_400 * SECOND)
+    return (moment + rng.choice([0, 0, -1])) % (86_400 * SECOND)
 
 
 def _others(rng: random.Random, first: Absorber, day: Day) -> tuple[Absorber, ...]:

@@ -147,6 +147,63 @@ def test_both_sides_of_the_market_pay_by_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("start", "paid"),
+    [
+        ("8h", {"winner": 6_400, "other": 3_200, "ether": 400}),
+        ("43205s", {"winner": D(10_000) * 2 / 3, "other": D(10_000) / 3}),
+    ],
+)
+def test_those_who_gained_in_the_session_pay_by_their_gain(
+    tmp_path: Path, start: str, paid: dict[str, D]
+) -> None:
+    """8 and 4 BTC gained 48,000 and 24,000; 30 ETH gained 3,000 three seconds before 12:00:05; a deposit is no gain."""
+    made = replayed(
+        tmp_path,
+        MARKETS
+        + account("long", 50_000, ("BTC", 10, 100_000))
+        + account("winner", 120_000, ("BTC", -8, 100_000))
+        + account("other", 120_000, ("BTC", -4, 100_000))
+        + account("small", 190_000, ("BTC", 2, 100_000))
+        + account("idle", 70_000)
+        + account("ether", 20_000, ("ETH", 30, 100))
+        + '[[transfers]]\nat = "+6s"\naccount = "idle"\namount = 9000\n'
+        + marks("BTC", ("+0s", 100_000), ("+10s", 94_000))
+        + marks("ETH", ("+0s", 100), ("+2s", 200)),
+        HYPERLIQUID,
+        ["adl.price=mark", "socialise.method=session_profit_pro_rata", f"socialise.session_start={start}"],
+    )
+    found = {name: amount for name, kind, amount in made.rows(LOSSES) if kind == "socialised"}
+    assert sum(found.values()) == 10_000
+    assert set(found) == set(paid)
+    for name, amount in found.items():
+        assert abs(amount - D(paid[name])) * 10**8 < 1
+    assert made.one("SELECT sum(bad_debt) FROM liquidations") == 0
+
+
+def test_nobody_pays_more_than_the_gain(tmp_path: Path) -> None:
+    """The only one who gained has 6,000 of it: the other 4,000 are bad debt."""
+    made = replayed(
+        tmp_path,
+        MARKETS
+        + account("long", 50_000, ("BTC", 10, 100_000))
+        + account("winner", 120_000, ("BTC", -1, 100_000))
+        + account("idle", 70_000)
+        + marks("BTC", ("+0s", 100_000), ("+10s", 94_000))
+        + '[[depth]]\nat = "+10s"\nmarket = "BTC"\nbids = [[94000, 100]]\n',
+        HYPERLIQUID,
+        [
+            "socialise.method=session_profit_pro_rata",
+            "socialise.session_start=0s",
+            "ladder=[{action='book_order', level='1', size='full', limit='none', tif='ioc', "
+            "surplus_to='trader', fee='0'}]",
+            "absorbers=[]",
+            "adl={enabled=false}",
+        ],
+    )
+    assert made.rows(LOSSES) == [("winner", "socialised", D(6_000)), ("long", "bad_debt", D(4_000))]
+
+
+@pytest.mark.parametrize(
     ("overrides", "problem"),
     [
         (["ladder.1.price=mark"], "does not go with price"),
@@ -154,6 +211,9 @@ def test_both_sides_of_the_market_pay_by_size(tmp_path: Path) -> None:
         (["absorbers.0.balance=constant"], "without `amount`"),
         (["absorbers.0.amount=5"], "beside `amount`"),
         (["socialise.method=lp_pool"], "not yet"),
+        (["socialise.method=session_profit_pro_rata"], "without `session_start`"),
+        (["socialise.session_start=8h"], "beside `session_start`"),
+        (["socialise.method=session_profit_pro_rata", "socialise.session_start=24h"], "not within a day"),
     ],
 )
 def test_what_cannot_go_together_is_refused(overrides: list[str], problem: str) -> None:
