@@ -128,7 +128,11 @@ ABSORBER_LEDGER = Table(
         Column("account", pa.int32(), "the fund's or vault's pseudo account, id in `account_names`"),
         _LEDGER,
         Column("market", pa.int32(), "market of the movement; null if none", nullable=True),
-        Column("kind", pa.string(), "`opening`, `takeover`, ..."),
+        Column(
+            "kind",
+            pa.string(),
+            "`opening`, `surplus`, `fee`, `takeover`, `work out`, `deleveraged`, or `debt` that it paid",
+        ),
         _money("amount", "what the movement brought (+) or cost (-) it at the mark"),
         _money("balance", "its equity at the marks after the movement"),
         _qty("inventory", "its signed size in the market after the movement", nullable=True),
@@ -289,8 +293,12 @@ MARKET_SERIES = Table(
         _qty("bid_depth", "quantity that forced sales would find; null without depth", nullable=True),
         _qty("ask_depth", "quantity that forced purchases would find; null without depth", nullable=True),
         _qty("book_size", "signed size of @book: how far replay and record have diverged"),
-        _money("fund_balance", "equity of the fund or vault in this ledger; null without one", nullable=True),
-        _qty("fund_size", "signed size it holds in this market; null without one", nullable=True),
+        _money(
+            "fund_balance",
+            "equity of the funds and vaults that answer for this market; null without one",
+            nullable=True,
+        ),
+        _qty("fund_size", "signed size they hold in this market; null without one", nullable=True),
     ),
     event=False,
 )

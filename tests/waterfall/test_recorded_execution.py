@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def executed(
     bids: list[tuple[int, int]],
     price: int = 90,
     mark: int = 90,
+    overrides: Sequence[str] = (),
     **options: object,
 ) -> Day:
     """A long of 10 from 100 with 105 of cash: bankrupt at 89.50; the tape forces all of it at a price."""
@@ -48,7 +50,7 @@ def executed(
         + depth("+0s", "BTC", bids=bids)
         + FORCED.replace("price = 90", f"price = {price}")
     )
-    book = replay.load_rules(BYBIT, overrides=["depth.half_life=0s"])
+    book = replay.load_rules(BYBIT, overrides=["depth.half_life=0s", *overrides])
     options = {"liquidations": "recorded", "execution": "depth", **options}
     return Day(replay.run_replay(scenario_tape(folder, text), book, folder / "run", **options))
 
@@ -78,6 +80,23 @@ def test_a_fund_takes_the_loss_it_may_and_adl_is_needed_for_the_rest(tmp_path: P
         ("adl", D(7), True),
         ("takeover", D(3), True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "absorbed"),
+    [
+        ([], 10),
+        (["absorbers.0.outflow_cap=limits", "absorbers.0.per_trade=19"], 2),
+        (["absorbers.0.outflow_cap=limits", "absorbers.0.per_day=0.04"], 4),
+        (["absorbers.0.inventory_cap=0.24"], 3),
+        (['overlays=[{absorbers="off"}]'], 0),
+        (["absorbers.0.scope=contract"], 10),
+    ],
+)
+def test_a_fund_keeps_its_limits(tmp_path: Path, overrides: list[str], absorbed: int) -> None:
+    """Each costs a fund of 1,000 the 9.50: 19 pay for 2, 4 % for 4; 24 % of it are 3 at 80."""
+    day = executed(tmp_path, fund_cash=1_000, bids=[(75, 50)], price=70, mark=80, overrides=overrides)
+    assert split(day) == (D(-10), D(0), D(absorbed), D(10 - absorbed))
 
 
 def test_the_books_stay_those_of_the_record(tmp_path: Path) -> None:
