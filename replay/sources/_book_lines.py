@@ -47,17 +47,26 @@ def moment(found: Any) -> int:
 
 
 @lru_cache(maxsize=1 << 16)
+def _price(text: str) -> int:
+    """Return a price in 1e-12; 0 for what is none. Prices come again and again, each with other quantities."""
+    mantissa, digits = parse_number(text)
+    return max(0, mantissa) * int(10 ** (BOOK_DIGITS - digits)) if digits <= BOOK_DIGITS else 0
+
+
+_amount = lru_cache(maxsize=1 << 16)(parse_number)
+
+
 def line_level(price: str, qty: str) -> Level:
     """Return a level of two texts; a quantity of zero takes it away.
 
     Raises:
         ValueError: They are no numbers of a level.
     """
-    mantissa, digits = parse_number(price)
-    amount, places = parse_number(qty)
-    if mantissa <= 0 or amount < 0 or digits > BOOK_DIGITS:
+    found = _price(price)
+    amount, places = _amount(qty)
+    if found == 0 or amount < 0:
         raise ValueError(f"a level of {qty} at {price} is none")
-    return mantissa * 10 ** (BOOK_DIGITS - digits), amount, places
+    return found, amount, places
 
 
 def grouped(levels: list[Level]) -> list[Level]:

@@ -99,7 +99,8 @@ def _sorted(table: Table, keys: Sequence[str]) -> dict[str, Ints]:
     """Return the columns of a table by time, then by the other keys."""
     import numpy as np
 
-    columns = {name: np.frombuffer(values, np.int64) for name, values in table.columns.items()}
+    cells = np.frombuffer(table.cells, np.int64).reshape(-1, len(table.names))
+    columns = {name: cells[:, place] for place, name in enumerate(table.names)}
     order = np.lexsort([columns[key] for key in reversed(keys)])
     return {name: column[order] for name, column in columns.items()}
 

@@ -10,6 +10,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,22 @@ FUNDING = ("ts", "market", "rate")
 
 
 class Table:
-    """Rows of whole numbers, column by column."""
+    """Rows of whole numbers, one after the other."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self.columns = {name: array("q") for name in names}
+        self.names = names
+        self.cells = array("q")
 
     def add(self, *row: int) -> None:
-        """Append a row."""
-        for column, value in zip(self.columns.values(), row, strict=True):
-            column.append(value)
+        """Append a row, a number for each name."""
+        self.cells.extend(row)
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
+        return len(self.cells) // len(self.names)
+
+
+_decimal = lru_cache(maxsize=1 << 14)(parse_decimal)
+"""Prices, marks and amounts come again and again."""
 
 
 def _number(row: Mapping[str, Any], key: str, *, positive: bool = True) -> tuple[int, int]:
@@ -54,7 +59,7 @@ def _number(row: Mapping[str, Any], key: str, *, positive: bool = True) -> tuple
     if type(found) is not str:
         raise ValueError(f"lacks {key}" if found is None else f"{key} is no number")
     try:
-        mantissa, digits = parse_decimal(found)
+        mantissa, digits = _decimal(found)
     except ValueError as failure:
         raise ValueError(f"{key} {failure}") from None
     if digits > MAX_SCALE or abs(mantissa) >= 10**MAX_SCALE:
@@ -99,6 +104,7 @@ class Reading:
         self._books: dict[str, LineBook] = {}
         self._changes: dict[str, int] = {}
         self._file = Path()
+        self._markets: dict[str, int | None] = {}
 
     def read(self, lines: Lines) -> None:
         """Read a file.
@@ -136,10 +142,11 @@ class Reading:
     def _market(self, row: Mapping[str, Any]) -> int | None:
         """Return the number of a row's market; None for what is no future, which is counted."""
         name = _text(row, "instrument_name")
-        if not is_future(name):
-            self.counts["rows of options, combinations and spot left out"] += 1
-            return None
-        return self._market_of(name, self._file)
+        if name not in self._markets:
+            self._markets[name] = self._market_of(name, self._file) if is_future(name) else None
+        market = self._markets[name]
+        self.counts["rows of options, combinations and spot left out"] += market is None
+        return market
 
     def _trade(self, row: Mapping[str, Any]) -> None:
         market = self._market(row)
