@@ -213,13 +213,19 @@ class AbsorberBook:
 
     def make_room(self) -> None:
         """Give the rolling peaks room for one more moment, and what was paid by pool for all of them."""
+        self.reserve_pools()
+        if fund.is_full(self.arrays):
+            self.grow()
+
+    def reserve_pools(self) -> None:
+        """Give what was paid by pool room for all pools, where the rules limit it."""
+        if not self.rule.per_account_step:
+            return
         pools = len(self._state.arrays.pools)
-        if self.rule.per_account_step and len(self.arrays.given) < pools:
+        if len(self.arrays.given) < pools:
             given = np.zeros((pools, 2), np.int64)
             given[: len(self.arrays.given)] = self.arrays.given
             self.arrays = self.arrays._replace(given=given)
-        if fund.is_full(self.arrays):
-            self.grow()
 
     def grow(self) -> None:
         """Double the room of the rolling peaks."""
@@ -327,7 +333,7 @@ class Absorbers:
             for book in self.books:
                 book.grow()
         for book in self.books:
-            book.make_room()
+            book.reserve_pools()
         if any(book.arrays is not arrays for book, arrays in zip(self.books, before, strict=True)):
             self._stack()
 
