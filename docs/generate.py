@@ -102,7 +102,8 @@ def _adl(adl: Adl) -> list[str]:
     score = (
         adl.score if adl.score != "terms" else f"{adl.profit_term} x {adl.leverage_term}, {adl.equity_scope}"
     )
-    return [score if adl.method is None else adl.method.partition(" ")[0], adl.price, adl.loss_rule]
+    price = adl.price if adl.fallback_price is None else f"{adl.price}, {adl.fallback_price} in need"
+    return [score if adl.method is None else adl.method.partition(" ")[0], price, adl.loss_rule]
 
 
 def run_page() -> str:

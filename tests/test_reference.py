@@ -191,8 +191,16 @@ def test_transfers_and_funding() -> None:
     assert books.external[0] == 60
 
 
-def test_funding_before_the_first_mark_is_refused() -> None:
+def test_funding_of_what_nobody_holds_needs_no_mark() -> None:
     tape = day()
+    tape.funding = [Funding(1, 0, 1)]
+    replay(tape, TENTH)
+
+
+def test_funding_before_the_first_mark_is_refused() -> None:
+    """Somebody holds a unit of the market, and nothing says what it is worth."""
+    tape = day()
+    tape.opening_positions = [OpeningPosition("a", 0, Mode.CROSS, 1, 10)]
     tape.funding = [Funding(1, 0, 1)]
     with pytest.raises(ValueError, match="funding before first mark"):
         replay(tape, TENTH)

@@ -76,6 +76,7 @@ class AbsorberBook:
         has_book: Whether there is a book to sell inventory into.
         exempt: Ids of markets without deleveraging.
         number: Its place among the absorbers.
+        suspends_book: Whether nothing is sold into the book of a market while it deleverages.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class AbsorberBook:
         has_book: bool = True,
         exempt: Sequence[int] = (),
         number: int = 0,
+        suspends_book: bool = False,
     ) -> None:
         self.rule = rule
         self._state = state
@@ -113,6 +115,7 @@ class AbsorberBook:
         numbers[fund.DELEVERAGES] = deleverages
         numbers[fund.WORKS_OUT] = rule.work_out == "book" and has_book
         numbers[fund.WORKED_OUT_TS] = NEVER
+        numbers[fund.SUSPENDS_BOOK] = suspends_book
         numbers[fund.INSOLVENT_BELOW] = rule.insolvent_below
         numbers[fund.HAS_DRAWDOWN] = rule.drawdown is not None
         numbers[[fund.START, fund.STOP]] = rule.drawdown or (0, 0)
@@ -295,6 +298,7 @@ class Absorbers:
         deleverages: Whether the rules have deleveraging.
         has_book: Whether there is a book to sell inventory into.
         exempt: Ids of markets without deleveraging.
+        suspends_book: Whether nothing is sold into the book of a market while it deleverages.
     """
 
     def __init__(
@@ -306,6 +310,7 @@ class Absorbers:
         deleverages: bool,
         has_book: bool,
         exempt: Sequence[int],
+        suspends_book: bool,
     ) -> None:
         self.books = [
             AbsorberBook(
@@ -315,6 +320,7 @@ class Absorbers:
                 deleverages=deleverages,
                 has_book=has_book,
                 exempt=exempt,
+                suspends_book=suspends_book,
                 number=number,
             )
             for number, rule in enumerate(rules)

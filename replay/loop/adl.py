@@ -106,6 +106,18 @@ def scores_of(rule: Adl, winners: Winners) -> Floats:
     return joined.astype(np.float64)
 
 
+TIE_BREAKS: Mapping[str, Callable[[Winners], Array]] = {
+    "larger_profit": lambda winners: winners.cost - winners.value,
+    "larger_value": lambda winners: -np.abs(winners.value),
+    "smaller_wallet": lambda winners: winners.wallet,
+    "newer": lambda winners: -winners.pool,
+}
+"""What decides among equal scores, by the name rule files use; the smaller number is closed first.
+
+Source: Ethereal's page on auto-deleveraging, which names profit, balance and the newest account.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Winners of one market and side in the order in which a queue closes them.
@@ -163,7 +175,9 @@ def rank_winners(
         rows = rows[rows["standing"] != OUT]
         first, scores = _first_of(state, rows, rule, need)
         chosen = winners_of(rows[first])
-    order = np.lexsort((chosen.position, chosen.pool, -scores, 1 - chosen.known.astype(np.int8)))
+    ties = [TIE_BREAKS[word](chosen) for word in reversed(rule.tie_break)]
+    unknown = 1 - chosen.known.astype(np.int8)
+    order = np.lexsort((chosen.position, chosen.pool, *ties, -scores, unknown))
     total = int(rows["size"].sum())
     ranked = chosen.rows(order)
     return Ranking(ranked, scores[order], indicator(ranked.size, rule.lights, total), len(rows))
@@ -321,8 +335,8 @@ def book_pairs(
         # A loser closed at its bankruptcy price has nothing left to pay a fee with.
         loser_fees[i] = 0
         if s.pools[loser.pool].special == 0:
-            loser_fees[i] = min(_fee(values[i], loser_rate), max(0, s.pools[loser.pool].cash))
-        winner_fees[i] = _fee(values[i], winner_rate)
+            loser_fees[i] = min(fee_of(values[i], loser_rate), max(0, s.pools[loser.pool].cash))
+        winner_fees[i] = fee_of(values[i], winner_rate)
         add_cash(s, loser.pool, -loser_fees[i])
         add_cash(s, winner.pool, -winner_fees[i])
         realised[i] = s.pools[winner.pool].cash - cash
@@ -330,6 +344,7 @@ def book_pairs(
 
 
 @kernel
-def _fee(value: int, rate: int) -> int:
+def fee_of(value: int, rate: int) -> int:
+    """Return the fee of a value at a rate in 1e-12, half to even; none of a value beyond all bounds."""
     fee = muldiv(value, rate, RATE_ONE, HALF_EVEN)
     return 0 if fee == OVERFLOW else fee

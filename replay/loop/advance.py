@@ -40,6 +40,7 @@ from replay.loop.state import (
     MARKS_MOVED,
     NO_MARK_FOR_FUNDING,
     PENDING,
+    POSITIONS,
     RESTORED,
     SHADOWS,
     SPOT_ROWS,
@@ -359,15 +360,30 @@ def _apply_prices(s: Arrays, w: Window, x: Scratch, ts: int) -> bool:
 
 
 @kernel
+def _is_anywhere_open(s: Arrays, market: int) -> bool:
+    """Tell whether anybody has a position in a market, walking all of them."""
+    for slot in range(s.counters[POSITIONS]):
+        if s.positions[slot].market == market and s.positions[slot].size != 0:
+            return True
+    return False
+
+
+@kernel
 def _apply_funding(s: Arrays, w: Window, x: Scratch, ts: int) -> bool:
-    """Pay the rates of a moment; False at a fault. A second rate of one market is paid after the first."""
+    """Pay the rates of a moment; False at a fault. A second rate of one market is paid after the first.
+
+    Where nobody holds anything a rate pays nothing, whether the market has a mark or not.
+    """
     rows, c = w.funding, x.cursors
     waiting = False
     while c[1] < len(rows.ts) and rows.ts[c[1]] == ts:
         market = i64(rows.market[c[1]])
         if s.markets[market].has_mark == 0:
-            fault(s, NO_MARK_FOR_FUNDING, -1, market)
-            return False
+            if _is_anywhere_open(s, market):
+                fault(s, NO_MARK_FOR_FUNDING, -1, market)
+                return False
+            c[1] += 1
+            continue
         if x.rates[market] != NONE:
             pay_funding(s, x.rates)
             if s.counters[FAULT]:

@@ -58,11 +58,15 @@ class Cascade:
             deleverages=plan.adl is not None,
             has_book=self.depth is not None,
             exempt=() if plan.adl is None else plan.adl.exempt_markets,
+            suspends_book=plan.adl is not None and plan.adl.suspends_book,
         )
         self.rows = Rows(state, sink)
+        opening = {}
+        for absorber in self.absorbers.books[:1]:
+            opening = {purse: absorber.balance(purse) for purse in absorber.in_use()}
         self._deleveraging = None
         if plan.adl is not None:
-            self._deleveraging = Deleveraging(state, plan.adl, self.rows, self.episodes)
+            self._deleveraging = Deleveraging(state, plan.adl, self.rows, self.episodes, opening)
         self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
         self._rungs = ladder_of(plan, rungs_of(plan), len(state.markets))
         self._lowest, self._losing = _NOTHING, np.zeros(0, LOSING)

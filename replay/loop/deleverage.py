@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,21 +12,21 @@ import numpy.typing as npt
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop import rows as of
 from replay.loop.adl import Ranking, book_pairs, pair_queue, rank_winners
+from replay.loop.adl_prices import PRICES, value_pieces
 from replay.loop.episodes import Cases, Episodes
-from replay.loop.fund import EXISTS, Funds, balance, counted_fund_at, fund_at, note
+from replay.loop.fund import EXISTS, IS_VAULT, Fund, Funds, balance, counted_fund_at, fund_at, note
+from replay.loop.ledger import add_cash
 from replay.loop.margin import fault, valued_pool
 from replay.loop.policies.registry import QUEUE, named_policy
 from replay.loop.policies.wiring import taken_by
 from replay.loop.rows import Buffers, Rows, add_movement, write_movements
+from replay.loop.safeguard import guarded_pairs
 from replay.loop.state import CELL_OVERFLOW, Arrays, State
-from replay.loop.waterfall import part_of_value, value_at
+from replay.loop.waterfall import value_at
 from replay.rules.plan import Adl
 from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
-
-_PRICES = ("mark", "previous_mark", "bankruptcy", "oracle", "clamped_oracle")
-_MARK, _PREVIOUS_MARK, _BANKRUPTCY, _ORACLE, _CLAMPED_ORACLE = range(5)
 
 
 class Deleveraging:
@@ -35,16 +37,21 @@ class Deleveraging:
         rule: How winners are ranked, priced and charged.
         rows: Receives the rows.
         episodes: The open liquidations.
+        opening: What the absorber opened with, by purse: below a share of it another price may hold.
     """
 
-    def __init__(self, state: State, rule: Adl, rows: Rows, episodes: Episodes) -> None:
+    def __init__(
+        self, state: State, rule: Adl, rows: Rows, episodes: Episodes, opening: Mapping[int, int]
+    ) -> None:
         self._state = state
         self._rule = rule
         self._rows = rows
         self._episodes = episodes
         self._policy = None if rule.method == QUEUE else named_policy(rule.method)
         self._is_plain_queue = self._policy is None and rule.winner_cap == RATE_ONE
-        self._price = _PRICES.index(rule.price)
+        self._price = PRICES.index(rule.price)
+        self._fallback = PRICES.index(rule.fallback_price) if rule.fallback_price else self._price
+        self._lines = {purse: rule.fallback_below * amount // RATE_ONE for purse, amount in opening.items()}
 
     def close(self, ts: int, funds: Funds, losing: Array) -> None:
         """Close losers against the ranked winners of their market, one ranking per market and side.
@@ -72,9 +79,11 @@ class Deleveraging:
             market,
             self._rule,
             losers_are_long=not losing["is_short"][0],
-            need=need if self._is_plain_queue else None,
+            need=need if self._is_plain_queue and not self._rule.must_not_worsen else None,
         )
-        self._rows.reserve(adl=len(losing) + len(ranking.position), stages=1 + len(funds.rule))
+        price = self._fallback if self._is_low(funds, market) else self._price
+        loser, winner, pieces = self._pairs(market, need, losing, ranking, price)
+        self._rows.reserve(adl=len(pieces), stages=2 + len(funds.rule))
         close_side(
             self._state.arrays,
             funds,
@@ -82,68 +91,54 @@ class Deleveraging:
             self._rows.arrays,
             ts,
             losing,
-            self._offered(market, need, ranking),
+            loser,
+            winner,
+            pieces,
             ranking.position,
             ranking.score,
             ranking.lights,
             ranking.candidates,
-            self._price,
+            price,
             self._rule.loser_fee_rate,
             self._rule.winner_fee_rate,
+            self._rule.residual_to_absorber,
         )
 
-    def _offered(self, market: int, need: int, ranking: Ranking) -> Array:
-        """Return what each winner gives: in a queue the whole position up to the cap, else what the policy says.
+    def _is_low(self, funds: Funds, market: int) -> bool:
+        """Tell whether the absorber is so low that the other price of the rules holds."""
+        if not self._rule.fallback_price:
+            return False
+        fund = Fund(*(whole[0] for whole in funds))
+        purse = int(fund.markets[market]["purse"])
+        return bool(balance(self._state.arrays, fund, purse) <= self._lines[purse])
 
-        A cap is rounded down to lots, and to one lot at least.
-        """
-        if self._is_plain_queue:
-            return ranking.size
-        lot = self._state.markets[market].lot
-        if self._policy is None:
-            capped = [size * self._rule.winner_cap // RATE_ONE // lot * lot for size in ranking.size.tolist()]
-            return np.minimum(np.maximum(np.array(capped, np.int64), lot), ranking.size)
-        return taken_by(self._policy, need, lot, ranking.winners, self._rule.method)
+    def _pairs(
+        self, market: int, need: int, losing: Array, ranking: Ranking, price: int
+    ) -> tuple[Array, Array, Array]:
+        """Return the loser, the winner and the quantity of each piece."""
+        lot, arrays = self._state.markets[market].lot, self._state.arrays
+        if not self._rule.must_not_worsen:
+            offered = self._capped(ranking.size, lot)
+            if self._policy is not None:
+                offered = taken_by(self._policy, need, lot, ranking.winners, self._rule.method)
+            return pair_queue(losing["quantity"].copy(), offered)
+        policy = self._policy
+        if policy is None:
+            most = self._capped(ranking.size, lot)
+            return guarded_pairs(arrays, losing, ranking, most, None, self._rule, price)
 
+        def offer(need: int, rows: Array, left: Array) -> Array:
+            some = replace(ranking.winners.rows(rows), size=left)
+            return taken_by(policy, need, lot, some, self._rule.method)
 
-@kernel
-def _rule_price(s: Arrays, market: int, price: int) -> int:
-    """Return the price of the rules in the scale of marks; the mark before a market's first oracle."""
-    m = s.markets[market]
-    if price == _PREVIOUS_MARK:
-        return i64(m.previous_mark)
-    if price in (_ORACLE, _CLAMPED_ORACLE) and m.oracle:
-        return i64(m.oracle)
-    return i64(m.mark)
+        return guarded_pairs(arrays, losing, ranking, ranking.size, offer, self._rule, price)
 
-
-@kernel
-def _value_pieces(s: Arrays, losing: Array, loser: Array, pieces: Array, price: int, values: Array) -> None:
-    """Fill the signed value of the part of the loser that each piece closes.
-
-    No price is below zero: where a bankruptcy value has the other sign, because the position's share of the
-    pool's deficit is larger than its notional, it is closed for nothing and the rest is bad debt. The piece that
-    closes a loser takes what rounding left of its value. A clamped price is never worse for the loser.
-    """
-    market, is_long = i64(losing[0].market), losing[0].is_short == 0
-    is_positive = is_long != (s.markets[market].inverse != 0)
-    at = _rule_price(s, market, price)
-    closed, given, before = i64(0), i64(0), i64(-1)
-    for i in range(len(pieces)):
-        order = losing[loser[i]]
-        if loser[i] != before:
-            closed, given, before = i64(0), i64(0), loser[i]
-        values[i] = value_at(s, market, pieces[i] if is_long else -pieces[i], at)
-        if not order.has_value:
-            continue
-        whole = min(max(order.value, 0), BOUND) if is_positive else min(max(order.value, -BOUND), 0)
-        closed += pieces[i]
-        part = part_of_value(whole, pieces[i], order.quantity)
-        if closed == order.quantity:
-            part = whole - given
-        given += part
-        is_clamped = price == _CLAMPED_ORACLE and order.episode >= 0
-        values[i] = max(values[i], part) if is_clamped else part
+    def _capped(self, sizes: Array, lot: int) -> Array:
+        """Return what a queue may close of each winner: a share in whole lots, one at least."""
+        if self._rule.winner_cap == RATE_ONE:
+            return sizes
+        capped = [size * self._rule.winner_cap // RATE_ONE // lot * lot for size in sizes.tolist()]
+        return np.minimum(np.maximum(np.array(capped, np.int64), lot), sizes)
 
 
 @kernel
@@ -163,7 +158,9 @@ def close_side(
     r: Buffers,
     ts: int,
     losing: Array,
-    offered: Array,
+    loser: Array,
+    winner: Array,
+    pieces: Array,
     winners: Array,
     scores: Array,
     lights: Array,
@@ -171,8 +168,9 @@ def close_side(
     price: int,
     loser_rate: int,
     winner_rate: int,
+    residual_to_absorber: bool,
 ) -> None:
-    """Close the losers of one market and side against winners, in the order of both.
+    """Close the losers of one market and side against winners, piece by piece.
 
     Args:
         s: The state.
@@ -181,20 +179,22 @@ def close_side(
         r: Receives the rows.
         ts: The step.
         losing: LOSING records of one market and side.
-        offered: What each winner gives, unsigned.
+        loser: Row of the loser of each piece, rising.
+        winner: Row of its winner.
+        pieces: Its unsigned quantity.
         winners: Position slots in order of rank.
         scores: Their scores.
         lights: Their lit lights.
         candidates: How many were ranked.
-        price: Place in the list of prices.
+        price: Place in :data:`replay.loop.adl_prices.PRICES`.
         loser_rate: Fee of the loser, in 1e-12 of value.
         winner_rate: Fee of the winner.
+        residual_to_absorber: Whether the absorber has, or pays, what the price differs from bankruptcy.
     """
-    loser, winner, pieces = pair_queue(losing["quantity"].copy(), offered)
     count, market = len(pieces), i64(losing[0].market)
     m = s.markets[market]
-    values = np.empty(count, np.int64)
-    _value_pieces(s, losing, loser, pieces, price, values)
+    values, parts = np.empty(count, np.int64), np.empty(count, np.int64)
+    value_pieces(s, losing, loser, pieces, price, values, parts)
     first = r.counts[of.ADL_ROWS]
     rows = r.adl[first : first + count]
     r.counts[of.ADL_ROWS] += count
@@ -231,6 +231,8 @@ def close_side(
         winner_fees,
         realised,
     )
+    if residual_to_absorber:
+        _settle_residuals(s, counted_fund_at(funds, 0), c, r, ts, losing, loser, loser_slots, parts - values)
     for i in range(count):
         order, row = losing[loser[i]], rows[i]
         p, q = s.positions[loser_slots[i]], s.positions[winner_slots[i]]
@@ -250,6 +252,34 @@ def close_side(
         if is_own[number]:
             add_movement(r, market, gains[number])
             write_movements(s, counted_fund_at(funds, number), r, ts, of.DELEVERAGED)
+
+
+@kernel
+def _settle_residuals(
+    s: Arrays, f: Fund, c: Cases, r: Buffers, ts: int, losing: Array, loser: Array, slots: Array, owed: Array
+) -> None:
+    """Bring what the losers got to their bankruptcy price: the absorber pays what is owed, or has what is over."""
+    market = i64(losing[0].market)
+    total = i64(0)
+    is_any = False
+    for i in range(len(owed)):
+        if losing[loser[i]].episode < 0:
+            continue
+        is_any = True
+        if owed[i] == 0:
+            continue
+        add_cash(s, i64(s.positions[slots[i]].pool), owed[i])
+        add_cash(s, f.pools[f.markets[market].purse], -owed[i])
+        note(s, f, market, -owed[i])
+        leg = c.legs[c.leg_of[slots[i]]]
+        leg.shortfall += max(owed[i], 0)
+        if f.rule[IS_VAULT]:
+            leg.vault += max(owed[i], 0)
+        leg.surplus += max(-owed[i], 0)
+        total -= owed[i]
+    if is_any:
+        add_movement(r, market, total)
+        write_movements(s, f, r, ts, of.RESIDUAL)
 
 
 @kernel

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, HALF_EVEN, OVERFLOW, contract_value, muldiv, product
-from replay.kernels import kernel
+from replay.kernels import i64, kernel
 from replay.loop.state import BUCKET_NS, BUCKETS, Arrays, State
 from replay.rules.plan import DepthRule
 from replay.tape.read import DepthRows, Fills
@@ -29,7 +29,7 @@ _POINTS = 10_000
 _BID = int(Side.BID)
 
 # Places of Book.rule.
-_PROVIDER, _KEPT_RATE, _HALF_LIFE, _PARTICIPATION, _SLIPPAGE, _RULES = range(6)
+_PROVIDER, _KEPT_RATE, _HALF_LIFE, _PARTICIPATION, _SLIPPAGE, _CAP, _RULES = range(7)
 
 
 class Book(NamedTuple):
@@ -38,6 +38,7 @@ class Book(NamedTuple):
     rule: Array  # int64[_RULES]
     static: Array  # int64[levels, 2]: basis points behind the mark, notional in atoms
     taken: Array  # int64[markets, sides, 2]: quantity that forced orders took, as of which moment
+    stepped: Array  # int64[markets, sides, 2]: what of it was taken in one step, and which that was
     refused: Array  # int64[markets, 2]: last impossible snapshot that an order met, and how many there were
     first: Array  # int64[markets + 1]: the rows of snapshots of a market are order[first[m]:first[m + 1]]
     order: Array  # int64[rows]
@@ -60,6 +61,7 @@ def no_book(markets: int = 0) -> Book:
         rule=np.zeros(_RULES, np.int64),
         static=np.zeros((0, 2), np.int64),
         taken=np.zeros((markets, 2, 2), np.int64),
+        stepped=np.zeros((markets, 2, 2), np.int64),
         refused=np.full((markets, 2), (-1, 0), np.int64),
         first=np.zeros(markets + 1, np.int64),
         order=nothing,
@@ -91,6 +93,7 @@ class Depth:
         empty.rule[_KEPT_RATE] = RATE_ONE - rule.haircut_rate
         empty.rule[_HALF_LIFE] = rule.half_life_ns
         empty.rule[_PARTICIPATION], empty.rule[_SLIPPAGE] = rule.participation_rate, rule.slippage_bp
+        empty.rule[_CAP] = rule.cap_rate
         self.arrays = empty._replace(
             static=np.array(rule.static, np.int64).reshape(-1, 2),
             scratch=np.zeros((3, max(len(rule.static), 1)), np.int64),
@@ -343,17 +346,32 @@ def _first_shown(d: Book, ts: int) -> int:
 
 
 @kernel
+def _room(d: Book, market: int, is_bid: bool, ts: int, levels: int) -> int:
+    """Return how much more of the levels laid out, of which nothing is missing yet, this step may take."""
+    whole = 0
+    for level in range(levels):
+        whole = min(whole + d.scratch[1, level], BOUND - 1)
+    taken, since = d.stepped[market, 0 if is_bid else 1]
+    room = muldiv(whole, d.rule[_CAP], RATE_ONE, FLOOR)
+    return i64(max(0, room - (taken if since == ts else 0)))
+
+
+@kernel
 def open_levels(s: Arrays, d: Book, market: int, is_bid: bool, ts: int) -> int:
     """Lay out the levels that forced orders of one market and side meet in a step; return how many.
 
-    What is missing is taken off the best levels; what recorded forced orders took is offered beside them.
+    What is missing is taken off the best levels; a cap leaves the best of what is there; what recorded forced
+    orders took is offered beside them.
     """
     count = _gather(s, d, market, is_bid, ts)
+    room = _room(d, market, is_bid, ts, count) if d.rule[_CAP] < RATE_ONE else BOUND
     missing = _missing(d, market, is_bid, ts)
     for level in range(count):
         gone = min(missing, d.scratch[1, level])
         d.scratch[1, level] -= gone
         missing -= gone
+        d.scratch[1, level] = min(d.scratch[1, level], room)
+        room -= d.scratch[1, level]
     row = _first_shown(d, ts)
     while row < len(d.shown_ts) and d.shown_ts[row] == ts:
         if d.shown_market[row] == market and d.shown_sold[row] == is_bid:
@@ -405,6 +423,8 @@ def close_levels(d: Book, market: int, is_bid: bool, ts: int, levels: int, fille
         side = 0 if is_bid else 1
         d.taken[market, side, 0] = _missing(d, market, is_bid, ts) + filled
         d.taken[market, side, 1] = ts
+        before = d.stepped[market, side, 0] if d.stepped[market, side, 1] == ts else 0
+        d.stepped[market, side, 0], d.stepped[market, side, 1] = before + filled, ts
 
 
 @kernel

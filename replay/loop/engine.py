@@ -62,7 +62,7 @@ from replay.loop.state import (
 from replay.rules.plan import Plan
 from replay.tape.ahead import read_ahead
 from replay.tape.read import NONE, Tape, Window
-from replay.tape.schema import Grade, Payoff
+from replay.tape.schema import Grade, Payoff, PriceKind
 from replay.units import format_time
 
 Array = npt.NDArray[Any]
@@ -105,6 +105,30 @@ def _oracles(plan: Plan, kind_rows: dict[tuple[int, int], int], tape: Tape) -> l
                 mend="import a source of oracle or index prices too, or choose another price with --set",
             )
     return kinds
+
+
+def _mark_sources(
+    plan: Plan, kind_rows: dict[tuple[int, int], int], tape: Tape, *, anchoring: bool
+) -> tuple[list[int], list[bool]]:
+    """Choose what sets each market's mark by the price at which the rules measure risk."""
+    kinds, from_fills = mark_sources(kind_rows, tape.markets, anchoring=anchoring)
+    if plan.risk_price == "mark":
+        return kinds, from_fills
+    oracles = oracle_sources(kind_rows, tape.markets)
+    for market in tape.markets:
+        kind = oracles[market.id] if plan.risk_price == "oracle" else int(PriceKind.INDEX)
+        if market.payoff == Payoff.SPOT:
+            continue
+        if kind < 0 or not kind_rows.get((market.id, kind)):
+            wanted = "neither oracle nor index" if plan.risk_price == "oracle" else "no index"
+            raise RulesError(
+                f"the rules measure risk at the {plan.risk_price}, and the tape has {wanted} of {market.name}",
+                file=tape.path,
+                key="price.risk_price",
+                mend="import a source of these prices too, or --set price.risk_price=mark",
+            )
+        kinds[market.id], from_fills[market.id] = 1 << kind, False
+    return kinds, from_fills
 
 
 def _check_exempt(plan: Plan, tape: Tape, added: Sequence[Added]) -> None:
@@ -160,7 +184,7 @@ class Replay:
         grade = Grade.KNOWN if tape.manifest["accounts_start"] == "known" else Grade.UNKNOWN
         counted = tape.select("SELECT market, kind, count(*) FROM prices GROUP BY ALL ORDER BY ALL")
         kind_rows = {(market, kind): rows for market, kind, rows in counted}
-        kinds, from_fills = mark_sources(kind_rows, tape.markets, anchoring=anchoring)
+        kinds, from_fills = _mark_sources(plan, kind_rows, tape, anchoring=anchoring)
         self.state = State(
             tape.markets,
             tape.ledgers,

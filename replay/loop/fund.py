@@ -58,8 +58,9 @@ FUND_MARKET = np.dtype(
     INVENTORY,  # multiple of a balance that its positions may be worth, in 1e-12; 0: any
     NUMBER,  # its place among the absorbers
     IS_VAULT,
+    SUSPENDS_BOOK,  # whether nothing is sold into the book of a market while deleveraging is on there
     RULES,
-) = range(21)
+) = range(22)
 
 # What `judge` finds.
 UNCHANGED, STARTS_EMPTY, STARTS, STOPS_EMPTY, STOPS = range(5)

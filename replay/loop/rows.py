@@ -124,8 +124,10 @@ ADL_FILL = np.dtype(
 ORDER_ROWS, MOVEMENT_ROWS, ENGAGEMENT_ROWS, ADL_ROWS, LIQUIDATION_ROWS, _COUNTS = range(6)
 
 # Stages, kinds of movements and states of stages, as numbers.
-BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED, DEBT = range(9)
-_STAGES = ("book", "takeover", "adl", "net", "surplus", "fee", "work out", "deleveraged", "debt")
+BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED, DEBT, RESIDUAL = range(10)
+_STAGES = (
+    "book", "takeover", "adl", "net", "surplus", "fee", "work out", "deleveraged", "debt", "residual",
+)  # fmt: skip
 ENGAGED, START, STOP = range(3)
 _STATES = ("engaged", "start", "stop")
 

@@ -27,6 +27,7 @@ from replay.loop.fund import (
     STARTS,
     STARTS_EMPTY,
     STOPS_AT_ZERO,
+    SUSPENDS_BOOK,
     UNBOUNDED,
     UNCHANGED,
     WORKED_OUT_TS,
@@ -266,6 +267,28 @@ def _judge(s: Arrays, f: Fund, r: Buffers, market: int, ts: int) -> None:
 
 
 @kernel
+def judge_held(s: Arrays, f: Fund, r: Buffers, ts: int) -> None:
+    """Let the absorber's rules judge every market in which it holds something, before anything is sold."""
+    for market in range(len(f.markets)):
+        if may_lose(s, f, market):
+            _judge(s, f, r, market, ts)
+
+
+@allocating_kernel
+def hold_back(s: Arrays, f: Fund, r: Buffers, batch: Array, ts: int) -> None:
+    """Send no order of a batch into the book of a market that is being deleveraged; judged now."""
+    named = np.zeros(len(f.markets), np.uint8)
+    for i in range(len(batch)):
+        named[batch[i].market] = 1
+    for market in range(len(named)):
+        if named[market]:
+            _judge(s, f, r, market, ts)
+    for i in range(len(batch)):
+        if f.markets[batch[i].market].active:
+            batch[i].asked = 0
+
+
+@kernel
 def _takeover_value(s: Arrays, row: Any, rung: Any, worth: int) -> int:
     """Return the signed value at which a position is taken over, in atoms.
 
@@ -419,7 +442,7 @@ def work_out(s: Arrays, d: Book, f: Fund, r: Buffers, ts: int) -> None:
         return
     f.rule[WORKED_OUT_TS] = ts
     for market in range(len(f.markets)):
-        if not is_held(s, f, market):
+        if not is_held(s, f, market) or (f.rule[SUSPENDS_BOOK] and f.markets[market].active):
             continue
         m, slot, size = s.markets[market], f.markets[market].slot, inventory(s, f, market)
         is_long, inverse = size > 0, m.inverse != 0
@@ -448,6 +471,8 @@ def attend_absorber(s: Arrays, forcing: Forcing, ts: int) -> bool:
         if not f.rule[EXISTS]:
             return True
         if is_full(f) or r.counts[of.MOVEMENT_ROWS] + len(f.markets) > len(r.movements):
+            return False
+        if f.rule[SUSPENDS_BOOK] and not is_quiet(s, f, ts):
             return False
         work_out(s, d, f, r, ts)
     for number in range(len(funds.rule)):

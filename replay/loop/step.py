@@ -15,11 +15,13 @@ import numpy.typing as npt
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.depth import Book
 from replay.loop.episodes import Cases, begin_episodes, begin_step, end_episodes, end_step
-from replay.loop.fund import EXISTS, Fund, Funds, counted_fund_at, is_quiet
+from replay.loop.fund import EXISTS, SUSPENDS_BOOK, Fund, Funds, counted_fund_at, is_quiet
 from replay.loop.rows import Buffers
 from replay.loop.stages import (
     absorber_losing,
     give_up,
+    hold_back,
+    judge_held,
     net_own_hedges,
     send_to_book,
     take_over,
@@ -64,7 +66,7 @@ def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
         np.array([levels.index(level) for level in levels], np.int64),
         np.full(2 * markets, -1, np.int64),
         plan.breach_at_equal,
-        plan.adl is not None and plan.adl.price in ("bankruptcy", "clamped_oracle"),
+        plan.adl is not None and plan.adl.needs_bankruptcy,
         plan.depth is not None,
     )
 
@@ -144,10 +146,14 @@ def force(
                     fresh = _unopened(f, batch)
                     if len(fresh):
                         return number, lost, fresh
-                lost = _act(s, d, f, c, r, ladder, rung, batch, ts, losing, lost)
+                suspender = counted_fund_at(funds, 0)
+                lost = _act(s, d, f, suspender, c, r, ladder, rung, batch, ts, losing, lost)
         number += 1
     for place in range(len(funds.rule)):
-        work_out(s, d, counted_fund_at(funds, place), r, ts)
+        f = counted_fund_at(funds, place)
+        if f.rule[SUSPENDS_BOOK]:
+            judge_held(s, f, r, ts)
+        work_out(s, d, f, r, ts)
     for place in range(len(funds.rule)):
         f = counted_fund_at(funds, place)
         if not is_quiet(s, f, ts):
@@ -185,6 +191,7 @@ def _act(
     s: Arrays,
     d: Book,
     f: Fund,
+    suspender: Fund,
     c: Cases,
     r: Buffers,
     ladder: Ladder,
@@ -199,6 +206,8 @@ def _act(
         net_own_hedges(s, f, c, r, batch, ts)
     elif rung.action == BOOK:
         ask(s, batch, rung, ts)
+        if suspender.rule[SUSPENDS_BOOK]:
+            hold_back(s, suspender, r, batch, ts)
         send_to_book(s, d, f, c, r, batch, rung, ts, ladder.heads)
     elif rung.action == TAKEOVER:
         beyond = take_over(s, f, c, r, batch, rung, ts, ladder.at_bankruptcy)

@@ -36,7 +36,15 @@ AXES: Mapping[str, Axis] = {
         ("per_mark_update", "per_block", "periodic", "continuous"),
     ),
     "price.risk_price": Axis(
-        {"mark": "Equity and maintenance are measured at the mark price."}, ("oracle", "index", "fair")
+        {
+            "mark": "Equity and maintenance are measured at the mark price.",
+            "oracle": (
+                "Equity and maintenance are measured at the oracle price, or the index where a tape has no "
+                "oracle; what a run calls the mark is that price."
+            ),
+            "index": "Equity and maintenance are measured at the index; what a run calls the mark is the index.",
+        },
+        ("fair",),
     ),
     "price.mark_source": Axis({"tape": "Marks are taken from the tape, never recomputed."}, ("computed",)),
     "margin.shape": Axis(
@@ -316,14 +324,47 @@ AXES: Mapping[str, Axis] = {
         },
         ("zero_price",),
     ),
+    "adl.fallback_price": Axis(
+        {
+            "previous_mark": "While the absorber has little left both sides trade at the mark before the last,",
+            "mark": "While the absorber has little left both sides trade at the mark,",
+            "bankruptcy": "While the absorber has little left both sides trade at the loser's bankruptcy price,",
+            "oracle": "While the absorber has little left both sides trade at the oracle price,",
+            "clamped_oracle": (
+                "While the absorber has little left both sides trade at the oracle price, but no better for the "
+                "winner than the loser's bankruptcy price,"
+            ),
+        },
+        ("zero_price",),
+    ),
+    "adl.residual_to": Axis(
+        {
+            "loser": "What the price differs from the bankruptcy price the loser has, or owes.",
+            "absorber": "What the price differs from the bankruptcy price the absorber has, or pays.",
+        },
+        ("pool",),
+    ),
+    "adl.must_not_worsen_counterparty": Axis(
+        {
+            "below_maintenance": (
+                "Nobody is closed whom it would leave below maintenance and with less equity for it than before."
+            ),
+            "always": "Nobody is closed whom it would leave with less equity for its maintenance than before.",
+        }
+    ),
+    "adl.suspends_book_liquidation": Axis(
+        {
+            "true": "While a market is being deleveraged nothing goes into its book.",
+            "false": "Forced orders go into the book also while a market is being deleveraged.",
+        }
+    ),
     "depth.provider": Axis(
         {
             "none": "No forced order reaches the book.",
             "levels": "The book holds the levels on the tape.",
             "volume": "The book holds a share of what was traded lately.",
             "static": "The book holds the same table of levels at all times.",
-        },
-        ("bands",),
+        }
     ),
     "socialise.method": Axis(
         {
@@ -374,21 +415,16 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     "adl": {
         "start": "when it begins",
         "stop": "when it ends",
-        "suspends_book_liquidation": "no forced orders in the book meanwhile",
         "amount": "how much is closed",
         "combine": "how the score is put together",
         "net_hedges": "hedges netted first",
         "queue_scope": "one queue for what",
-        "tie_break": "order of equal scores",
         "refresh": "when ranks are made anew",
-        "fallback_price": "another price in need",
-        "must_not_worsen_counterparty": "a safeguard of the closed account",
         "cancel_winner_orders": "open orders of the closed",
         "mode": "how it is booked",
-        "residual_to": "who gets what is left",
         "unfilled": "what happens to the rest",
     },
-    "depth": {"cap_per_step": "a limit per step", "forced_share": "the forced part of anonymous volume"},
+    "depth": {"forced_share": "the forced part of anonymous volume"},
     "socialise": {"order": "before, instead of or after ADL", "factor": "the share that is spread"},
 }
 """Keys of the axes to come, by section, with what they will say."""

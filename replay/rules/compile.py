@@ -108,6 +108,7 @@ def compile_rules(
         assumptions=book.rules.assumptions,
         socialise=book.rules.socialise.method,
         session_start_ns=book.rules.socialise.session_start or 0,
+        risk_price=book.rules.price.risk_price,
         oracle_key=_oracle_key(book),
         margin_basis=_column([own.basis for own in margins]),
         margin_growth=_column([own.growth for own in margins]),
@@ -264,6 +265,7 @@ def _check_adl(book: RuleBook) -> None:
             'write loss_rule = "exclude"',
             "adl.method",
         )
+    _check_adl_options(book, rules.adl)
     if not starts and not limits and rules.overlays is None:
         raise book.refusal(
             "adl.enabled",
@@ -271,6 +273,62 @@ def _check_adl(book: RuleBook) -> None:
             'write a [[ladder]] rung with action = "adl" or a trigger of one of the [[absorbers]]; '
             "without ADL write enabled = false",
             "ladder",
+            "absorbers",
+        )
+
+
+def _check_adl_options(book: RuleBook, adl: AdlOn) -> None:
+    """Refuse options of ADL that need what the rules do not have."""
+    absorbers = book.rules.absorbers
+    if adl.tie_break is not None and adl.method is not None:
+        raise book.refusal(
+            "adl.tie_break",
+            f"the method {adl.method} says itself who comes first",
+            "take tie_break out, or adl.method",
+            "adl.method",
+        )
+    for key, wanted in (("fallback_price", adl.fallback_price), ("residual_to", adl.residual_to)):
+        if wanted not in (None, "loser") and not absorbers:
+            raise book.refusal(
+                f"adl.{key}",
+                "there is no absorber",
+                f"write one of the [[absorbers]], or take {key} out",
+                "absorbers",
+            )
+    several = {
+        "fallback_price": adl.fallback_price is not None,
+        "residual_to": adl.residual_to == "absorber",
+        "suspends_book_liquidation": adl.suspends_book_liquidation is True,
+    }
+    for key, is_set in several.items():
+        if is_set and len(absorbers) > 1:
+            raise book.refusal(
+                f"adl.{key}",
+                "not yet: it is about one absorber, and there are several",
+                f"keep one of the [[absorbers]], or take {key} out",
+                "absorbers",
+            )
+    if adl.residual_to == "absorber" and (adl.price, adl.fallback_price) == ("bankruptcy", None):
+        raise book.refusal(
+            "adl.residual_to",
+            "at the bankruptcy price nothing is over",
+            "take residual_to out, or write another adl.price",
+            "adl.price",
+        )
+    if adl.residual_to == "absorber" and adl.loser_fee:
+        raise book.refusal(
+            "adl.loser_fee",
+            "the loser ends with nothing to pay a fee with: the absorber has what is over",
+            'write loser_fee = "0", or residual_to = "loser"',
+            "adl.residual_to",
+        )
+    if adl.suspends_book_liquidation and not any(
+        a.stops_at_zero or a.drawdown_start is not None for a in absorbers
+    ):
+        raise book.refusal(
+            "adl.suspends_book_liquidation",
+            "no rule of an absorber says while when a market is being deleveraged",
+            "write stops_at_zero or drawdown_start for one of the [[absorbers]], or take it out",
             "absorbers",
         )
 
@@ -296,6 +354,12 @@ def _adl(book: RuleBook, markets: Sequence[Market]) -> plan.Adl | None:
         lights=adl.lights,
         winner_cap=RATE_ONE if adl.winner_cap is None else adl.winner_cap,
         method=adl.method or "queue",
+        must_not_worsen=adl.must_not_worsen_counterparty or "",
+        fallback_price=adl.fallback_price or "",
+        fallback_below=adl.fallback_below or 0,
+        residual_to_absorber=adl.residual_to == "absorber",
+        tie_break=adl.tie_break or (),
+        suspends_book=adl.suspends_book_liquidation is True,
         exempt_markets=_named(markets, adl.exempt.markets if adl.exempt else None),
         exempt_accounts=(adl.exempt.accounts if adl.exempt else None) or (),
     )
@@ -309,7 +373,10 @@ def _named(markets: Sequence[Market], names: tuple[str, ...] | None) -> tuple[in
 def _oracle_key(book: RuleBook) -> str:
     """Return the key of the rules that needs oracle prices, or nothing."""
     adl = book.rules.adl
-    return "adl.price" if isinstance(adl, AdlOn) and "oracle" in adl.price else ""
+    if isinstance(adl, AdlOff):
+        return ""
+    prices = {"adl.price": adl.price, "adl.fallback_price": adl.fallback_price or ""}
+    return next((key for key, price in prices.items() if "oracle" in price), "")
 
 
 def _depth(
@@ -349,6 +416,7 @@ def _depth(
         window_ns=volume.window if volume else 0,
         slippage_bp=volume.slippage_bp if volume else 0,
         static=static,
+        cap_rate=depth.cap_per_step or RATE_ONE,
     )
 
 

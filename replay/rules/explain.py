@@ -11,6 +11,7 @@ from replay.rules.margin import FlatMargin, MarginTable, tables_of
 from replay.rules.model import RuleBook
 from replay.rules.plan import Adl, BookOrder, Plan, Rung
 from replay.rules.problems import pattern_of
+from replay.rules.waterfall import TIES
 from replay.units import RATE_SCALE, format_units, parse_decimal
 
 
@@ -48,6 +49,10 @@ def _markets(value: str) -> str:
 
 def _currencies(value: str) -> str:
     return f"Its notional is in the market's settle currency: {value}."
+
+
+def _then(words: str) -> str:
+    return ", then ".join(TIES[word] for word in words.split(", "))
 
 
 FREE: Mapping[str, Callable[[str], str]] = {
@@ -115,6 +120,8 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "adl.winner_fee": lambda value: f"A winner pays {_percent(value)} of the value.",
     "adl.loser_fee": lambda value: f"A loser pays {_percent(value)} of the value.",
     "adl.lights": lambda value: f"Ranks are shown in {value} steps.",
+    "adl.fallback_below": lambda value: f"that is {_percent(value)} of what it opened with, or less.",
+    "adl.tie_break": lambda value: f"Of equal scores the first is {_then(value)}.",
     "adl.exempt.markets": lambda value: f"There is none in the markets {value}.",
     "adl.exempt.accounts": lambda value: f"No position of the accounts {value} is closed by it.",
     "depth.haircut": lambda value: f"{_percent(value)} of it is not there in need.",
@@ -123,6 +130,7 @@ FREE: Mapping[str, Callable[[str], str]] = {
         if value == "0s"
         else f"Half of what forced orders took is back after {value}."
     ),
+    "depth.cap_per_step": lambda value: f"Forced orders take at most {_percent(value)} of it in a step.",
     "depth.participation": lambda value: f"{_percent(value)} of the traded volume is offered,",
     "depth.window": lambda value: f"counted over the last {value},",
     "depth.slippage_bp": lambda value: f"at {value} basis points behind the mark.",
@@ -193,7 +201,8 @@ def _adl(adl: Adl) -> str:
         (name for name, terms in NAMED_SCORES.items() if terms == _terms(adl)), " x ".join(_terms(adl))
     )
     who = score if adl.method == "queue" else f"{adl.method}, ranked by {score},"
-    return f"{who} at {adl.price}"
+    need = f", at {adl.fallback_price} while the absorber is low" if adl.fallback_price else ""
+    return f"{who} at {adl.price}{need}"
 
 
 def _terms(adl: Adl) -> tuple[str, str, str]:

@@ -32,7 +32,7 @@ class Step(Section):
 class Price(Section):
     """``[price]``: at which price risk is measured."""
 
-    risk_price: Literal["mark"]
+    risk_price: Literal["mark", "oracle", "index"]
     mark_source: Literal["tape"]
 
 

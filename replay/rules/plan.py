@@ -185,6 +185,15 @@ class Adl:
             with its options, see ``replay.loop.policies.registry``.
         exempt_markets: Ids of markets without auto-deleveraging: the triggers of the absorber do not hold there.
         exempt_accounts: Names of accounts that are no winners.
+        must_not_worsen: Whom a close may not harm: nobody who ends ``below_maintenance``, nobody ``always``;
+            empty: no test.
+        fallback_price: The price while the absorber has little left; empty: none.
+        fallback_below: The share of its opening balance, in 1e-12, at or below which it has.
+        residual_to_absorber: Whether the absorber has, or pays, what the price differs from the loser's
+            bankruptcy price; else the loser.
+        tie_break: What decides among equal scores, before the pool; see ``replay.loop.adl.TIE_BREAKS``.
+        suspends_book: Whether nothing is sent into the book of a market while a rule of the absorber has
+            deleveraging on there.
     """
 
     profit_term: str
@@ -199,6 +208,18 @@ class Adl:
     method: str = "queue"
     exempt_markets: tuple[int, ...] = ()
     exempt_accounts: tuple[str, ...] = ()
+    must_not_worsen: Literal["", "below_maintenance", "always"] = ""
+    fallback_price: Literal["", "previous_mark", "mark", "bankruptcy", "oracle", "clamped_oracle"] = ""
+    fallback_below: int = 0
+    residual_to_absorber: bool = False
+    tie_break: tuple[str, ...] = ()
+    suspends_book: bool = False
+
+    @property
+    def needs_bankruptcy(self) -> bool:
+        """Whether the bankruptcy price of a loser may count."""
+        prices = {self.price, self.fallback_price}
+        return self.residual_to_absorber or not prices.isdisjoint(("bankruptcy", "clamped_oracle"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +234,7 @@ class DepthRule:
         window_ns: Window of the traded volume.
         slippage_bp: How far behind the mark that volume is offered, in basis points.
         static: (basis points behind the mark, notional in atoms) per level (``static``).
+        cap_rate: The most of what a side offers that forced orders take in one step, in 1e-12.
     """
 
     provider: Literal["levels", "volume", "static"]
@@ -222,6 +244,7 @@ class DepthRule:
     window_ns: int
     slippage_bp: int
     static: tuple[tuple[int, int], ...]
+    cap_rate: int = 10**12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,6 +281,8 @@ class Plan:
         socialise: How what nobody paid is shared: ``none``, ``deposit_haircut``, ``session_profit_pro_rata``,
             ``oi_pro_rata_same_market``.
         session_start_ns: At what time of the day (UTC) a session begins.
+        risk_price: Which price of the tape is the mark: ``mark``, ``oracle`` (the index where a tape has none), or
+            ``index``.
         oracle_key: The key of the rule file that needs oracle prices; empty: none does.
         exit_fee_rate: The taker fee that a bankruptcy price leaves room for, in 1e-12 of its value.
     """
@@ -277,6 +302,7 @@ class Plan:
     assumptions: tuple[str, ...]
     socialise: str = "none"
     session_start_ns: int = 0
+    risk_price: Literal["mark", "oracle", "index"] = "mark"
     oracle_key: str = ""
     exit_fee_rate: int = 0
     margin_basis: npt.NDArray[np.int64] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -196,6 +197,24 @@ class AdlOff(Section):
 _Names = Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(not_empty)]
 
 
+TIES: Mapping[str, str] = {
+    "larger_profit": "the larger profit",
+    "larger_value": "the larger position at the mark",
+    "smaller_wallet": "the smaller wallet",
+    "newer": "the newer pool",
+}
+"""What may decide among equal scores (``adl.tie_break``), each as it is told."""
+
+
+def _ties(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse an empty list, words that say nothing of equal scores, and words that stand twice."""
+    for number, word in enumerate(not_empty(words)):
+        if word not in TIES or word in words[:number]:
+            why = "stands twice" if word in TIES else "does not decide among equal scores"
+            raise problem(f"{json.dumps(word)} {why}", f"write each once, of: {', '.join(TIES)}", str(number))
+    return words
+
+
 class Exempt(Section):
     """``[adl.exempt]``: markets without auto-deleveraging, and accounts whose positions are never closed by it."""
 
@@ -251,9 +270,42 @@ class AdlOn(Section):
     winner_fee: Fee = Field(description='the fee of a winner as a share of value, such as "0.0002"')
     loser_fee: Fee = Field(description='the fee of a loser as a share of value, such as "0.00055"')
     lights: Count = Field(description='the steps of the indicator of ranks, such as "5"')
+    fallback_price: Literal["previous_mark", "mark", "bankruptcy", "oracle", "clamped_oracle"] | None = Field(
+        default=None, description="the price while the absorber has little left; left out: the same"
+    )
+    fallback_below: Share | None = Field(
+        default=None,
+        description='the share of its opening balance at or below which that is so, such as "0.1"',
+    )
+    residual_to: Literal["loser", "absorber"] | None = Field(
+        default=None,
+        description="who has, or pays, what the price differs from the bankruptcy price; left out: the loser",
+    )
+    must_not_worsen_counterparty: Literal["below_maintenance", "always"] | None = Field(
+        default=None, description="which winners are left out because it would harm them; left out: none"
+    )
+    tie_break: Annotated[tuple[Sentence, ...], Field(strict=False), AfterValidator(_ties)] | None = Field(
+        default=None, description='what decides among equal scores, in order, such as ["larger_profit"]'
+    )
+    suspends_book_liquidation: Annotated[Literal[True, False], Boolean] | None = Field(
+        default=None,
+        description="true: nothing goes into the book of a market that is being deleveraged; left out: false",
+    )
     exempt: Exempt | None = Field(
         default=None, description="a table [adl.exempt]: who is spared; left out: nobody"
     )
+
+    @model_validator(mode="after")
+    def _fallback_whole(self) -> Self:
+        if (self.fallback_price is None) != (self.fallback_below is None):
+            missing = "fallback_price" if self.fallback_price is None else "fallback_below"
+            there = "fallback_below" if self.fallback_price is None else "fallback_price"
+            raise problem(f"`{there}` stands without `{missing}`", "write both, or neither", missing)
+        if self.fallback_price == self.price:
+            raise problem(
+                f"{json.dumps(self.price)} is the price at all times", "name another price", "fallback_price"
+            )
+        return self
 
     @model_validator(mode="after")
     def _terms_whole(self) -> Self:
@@ -296,6 +348,10 @@ class _Depth(Section):
     haircut: Share = Field(description='the share of it that is not there in need, such as "0.3"')
     half_life: Duration = Field(
         description='in what time half of what was taken comes back, such as "10s"; "0s" is at once'
+    )
+    cap_per_step: Part | None = Field(
+        default=None,
+        description='the most of it that a step takes, as a share, such as "0.25"; left out: all of it',
     )
 
 

@@ -313,10 +313,14 @@ class Absorbing(Depth):
         return self.plan.adl is not None and market in self.plan.adl.exempt_markets
 
     def attend_funds(self) -> list[Order]:
+        suspends = self.plan.adl is not None and self.plan.adl.suspends_book
         for fund in self.funds:
+            for market in fund.holdings() if suspends else []:
+                fund.judge_fund(market)
             if fund.rule.work_out == "book" and self.plan.depth is not None:
                 for market in fund.holdings():
-                    fund.work_out(market)
+                    if not (suspends and market in fund.active):
+                        fund.work_out(market)
         return [order for fund in self.funds for order in fund.losing()]
 
     def engage(

@@ -493,7 +493,9 @@ class Books:
     def fund(self, row: Funding) -> None:
         """Let longs pay shorts the rate of their value at mark, each through the market's funding account."""
         if row.market not in self.marks:
-            raise ValueError("funding before first mark")
+            if any(p.market == row.market and p.size for p in self.positions.values()):
+                raise ValueError("funding before first mark")
+            return
         market = self.day.markets[row.market]
         through = self.pool(f"@funding:{market.name}", market.ledger)
         for position in self.positions.values():

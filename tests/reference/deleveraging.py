@@ -10,6 +10,10 @@ from tests.reference.absorber import Absorbing
 from tests.reference.books import ATOMS, RATE_ONE, Pool, Position, sign
 from tests.reference.orders import Order
 
+Ranking = list[tuple[float, Position]]
+Piece = tuple[Order, int, int]
+"""Who loses, the rank of who is closed against it, the quantity."""
+
 
 class Deleveraging(Absorbing):
     """Books whose winners are closed against what nobody else takes."""
@@ -24,6 +28,7 @@ class Deleveraging(Absorbing):
             if position.market != market or not position.size or (position.size > 0) == losers_are_long:
                 continue
             if pool.account in self.plan.adl.exempt_accounts:
+                self.met["an account is spared"] += 1
                 continue
             if pool.special or any(pool is other for other in self.shut_out) or not self.marked(pool):
                 continue
@@ -56,10 +61,19 @@ class Deleveraging(Absorbing):
                 "maintenance": maintenance if scope == "account" else own,
                 "lots": abs(position.size),
             }
+            ties = {
+                "larger_profit": -profit,
+                "larger_value": -abs(value),
+                "smaller_wallet": wallet,
+                "newer": -pools[id(pool)],
+            }
             score = self.score({name: float(amount) for name, amount in terms.items()})
-            found.append((not known, -score, pools[id(pool)], slot, position))
-        found.sort(key=lambda entry: entry[:4])
-        return [(-entry[1], entry[4]) for entry in found]
+            order = (not known, -score, *(ties[word] for word in self.plan.adl.tie_break))
+            found.append((order, pools[id(pool)], slot, score, position))
+        scores = Counter((entry[0][0], entry[3]) for entry in found)
+        self.met["a tie is broken"] += bool(self.plan.adl.tie_break and max(scores.values(), default=0) > 1)
+        found.sort(key=lambda entry: entry[:3])
+        return [(entry[3], entry[4]) for entry in found]
 
     def score(self, t: dict[str, float]) -> float:
         """Return profit term x leverage term; what becomes of a loss is the loss rule's."""
@@ -92,6 +106,7 @@ class Deleveraging(Absorbing):
         }[adl.loss_rule]
 
     def deleverage(self, losing: list[Order]) -> None:
+        self.met["a market is spared"] += any(self.is_exempt(order.position.market) for order in losing)
         losing = [order for order in losing if not self.is_exempt(order.position.market)]
         pools = {id(pool): number for number, pool in enumerate(self.pools.values())}
         slots = {id(position): number for number, position in enumerate(self.positions.values())}
@@ -119,23 +134,17 @@ class Deleveraging(Absorbing):
         for size in sizes:
             so_far += size
             lights.append(adl.lights + 1 - -(-adl.lights * so_far // total))
-        pairs: list[tuple[Order, int, int]] = []
-        rank, left = 0, [self.capped(size) for size in sizes]
-        if adl.method == "contract_pro_rata":
-            left = self.shared_by_size(sum(order.quantity for order in orders), ranking)
-        for order in orders:
-            need = order.quantity
-            while need and rank < len(left):
-                piece = min(need, left[rank])
-                if not piece:
-                    rank += 1
-                    continue
-                pairs.append((order, rank, piece))
-                need -= piece
-                left[rank] -= piece
-                if not left[rank]:
-                    rank += 1
-        values = self.piece_values(market, long, pairs)
+        self.adl_price = adl.price
+        if adl.fallback_price:
+            line = adl.fallback_below * self.opened[id(self.funds[0].fund_pool(market))] // RATE_ONE
+            if self.funds[0].balance(market) <= line:
+                self.met["the price in need"] += 1
+                self.adl_price = adl.fallback_price
+        if adl.must_not_worsen:
+            pairs = self.willing_pairs(market, long, orders, ranking)
+        else:
+            pairs = self.pairs_in_order(orders, ranking)
+        values, parts = self.piece_values(market, long, pairs)
         involved = [order.position for order, _, _ in pairs] + [ranking[r][1] for _, r, _ in pairs]
         before = {id(p): (p.size, *self.standing_of(p.pool)) for p in involved}
         written = []
@@ -162,6 +171,8 @@ class Deleveraging(Absorbing):
                 leg.left -= piece
             else:
                 order.fund.fund_books(market, value)
+        if adl.residual_to_absorber:
+            self.settle_residuals(market, pairs, values, parts)
         for (order, rank, piece), value, (realised, loser_fee, winner_fee) in zip(
             pairs, values, written, strict=True
         ):
@@ -217,6 +228,117 @@ class Deleveraging(Absorbing):
                 held = sum(self.worth(market, piece if long else -piece) for piece, _ in own)
                 fund.movement("deleveraged", {market: sum(value for _, value in own) - held})
 
+    def pairs_in_order(self, orders: list[Order], ranking: Ranking) -> list[Piece]:
+        """Return pieces of losers in order, each against the first winner who has something left."""
+        assert self.plan.adl is not None
+        pairs: list[Piece] = []
+        rank, left = 0, [self.capped(abs(position.size)) for _, position in ranking]
+        if self.plan.adl.method == "contract_pro_rata":
+            left = self.shared_by_size(sum(order.quantity for order in orders), ranking)
+        for order in orders:
+            need = order.quantity
+            while need and rank < len(left):
+                piece = min(need, left[rank])
+                if not piece:
+                    rank += 1
+                    continue
+                pairs.append((order, rank, piece))
+                need -= piece
+                left[rank] -= piece
+                if not left[rank]:
+                    rank += 1
+        return pairs
+
+    def willing_pairs(self, market: int, long: bool, orders: list[Order], ranking: Ranking) -> list[Piece]:
+        """Return pieces that leave no winner worse off: each is tried in the books, which are put back at the end.
+
+        Each loser asks all who have something left; what those who refuse do not give it asks of the others.
+        """
+        assert self.plan.adl is not None
+        shares = self.plan.adl.method == "contract_pro_rata"
+        winners = [position for _, position in ranking]
+        kept = [(p, p.size, p.cost, p.pool.cash) for p in winners]
+        reasons, touched = self.reasons.copy(), list(self.touched)
+        alone = {id(p): abs(self.value(p)) for p in winners if p.pool.grade == Grade.UNKNOWN}
+        left = [abs(p.size) if shares else self.capped(abs(p.size)) for p in winners]
+        found: list[Piece] = []
+        for order in orders:
+            mine: list[Piece] = []
+            refused: set[int] = set()
+            while need := order.quantity - sum(piece for _, _, piece in mine):
+                asked = [rank for rank in range(len(winners)) if left[rank] and rank not in refused]
+                if not asked:
+                    break
+                offers = [left[rank] for rank in asked]
+                if shares:
+                    offers = self.shared_by_size(need, [ranking[rank] for rank in asked])
+                before = len(refused)
+                for rank, offer in zip(asked, offers, strict=True):
+                    piece = min(offer, order.quantity - sum(piece for _, _, piece in mine))
+                    if not piece:
+                        continue
+                    tried = [*mine, (order, rank, piece)]
+                    value = self.piece_values(market, long, tried)[0][-1]
+                    if self.would_be_worse_off(winners[rank], piece, value, alone):
+                        refused.add(rank)
+                        self.met[f"refused: {self.plan.adl.must_not_worsen}"] += 1
+                        continue
+                    mine = tried
+                    left[rank] -= piece
+                if not shares or len(refused) == before:
+                    break
+            found += mine
+        for position, size, cost, cash in kept:
+            position.size, position.cost, position.pool.cash = size, cost, cash
+        self.reasons, self.touched = reasons, touched
+        return found
+
+    def would_be_worse_off(self, winner: Position, piece: int, value: int, alone: dict[int, int]) -> bool:
+        """Close a piece of a winner; if that harms it, put it back and say so.
+
+        A pool of unknown equity is judged as if the position were alone with its own value as equity.
+        """
+        adl, pool = self.plan.adl, winner.pool
+        assert adl is not None
+        before = (winner.size, winner.cost, pool.cash)
+        equity_before, due_before = self.equity(pool), self.maintenance(pool)
+        own_before = self.position_maintenance(winner)
+        quantity = piece if winner.size < 0 else -piece
+        inverse = self.day.markets[winner.market].payoff == Payoff.INVERSE
+        paid = abs(value) if (quantity > 0) != inverse else -abs(value)
+        self.book(winner, quantity, paid, None)
+        pool.cash -= round(Fraction(abs(value) * adl.winner_fee_rate, RATE_ONE))
+        equity, due = self.equity(pool), self.maintenance(pool)
+        if id(winner) in alone:
+            equity_before, equity = alone[id(winner)], alone[id(winner)] + equity - equity_before
+            due_before, due = own_before, self.position_maintenance(winner) if winner.size else 0
+        worse = equity < 0 if due == 0 else equity * due_before < equity_before * due
+        if adl.must_not_worsen == "below_maintenance" and due and equity >= due:
+            worse = False
+        if worse:
+            winner.size, winner.cost, pool.cash = before
+        elif id(winner) in alone:
+            alone[id(winner)] = equity
+        return worse
+
+    def settle_residuals(self, market: int, pairs: list[Piece], values: list[int], parts: list[int]) -> None:
+        """Let the absorber pay, or have, what losers got less, or more, than at their bankruptcy price."""
+        settled = []
+        for (order, _, _), value, part in zip(pairs, values, parts, strict=True):
+            if order.episode is None:
+                continue
+            owed = part - value
+            self.pay(self.funds[0].fund_pool(market), order.position.pool, owed)
+            if owed:
+                self.funds[0].fund_books(market, -owed)
+            leg = order.episode.leg(order.position)
+            leg.shortfall += max(0, owed)
+            leg.vault += max(0, owed) if self.funds[0].rule.account.startswith("@vault") else 0
+            leg.surplus += max(0, -owed)
+            settled.append(owed)
+        if settled:
+            self.funds[0].movement("residual", {market: -sum(settled)})
+
     def capped(self, size: int) -> int:
         """Return the most of a position that a step closes: a share, one lot at least; random days have lots of 1."""
         assert self.plan.adl is not None
@@ -246,18 +368,22 @@ class Deleveraging(Absorbing):
     def standing_of(self, pool: Pool) -> tuple[int, int]:
         return (self.equity(pool), self.notional(pool)) if self.marked(pool) else (0, 0)
 
-    def piece_values(self, market: int, long: bool, pairs: list[tuple[Order, int, int]]) -> list[int]:
-        """Return the signed value of the loser's part that each piece closes; no price is below zero."""
-        adl = self.plan.adl
-        assert adl is not None
+    def piece_values(self, market: int, long: bool, pairs: list[Piece]) -> tuple[list[int], list[int]]:
+        """Return the signed value of the loser's part that each piece closes, and its part at bankruptcy.
+
+        No price is below zero.
+        """
         positive = long != (self.day.markets[market].payoff == Payoff.INVERSE)
-        mark = self.previous[market] if adl.price == "previous_mark" else self.marks[market]
-        if "oracle" in adl.price:
+        price = self.adl_price
+        mark = self.previous[market] if price == "previous_mark" else self.marks[market]
+        if "oracle" in price:
             mark = self.oracles.get(market, mark)
-        values, closed, given = [], Counter[int](), Counter[int]()
+        values, parts, closed, given = [], [], Counter[int](), Counter[int]()
         for order, _, piece in pairs:
+            at_rule = self.worth(market, piece if long else -piece, mark)
             if order.value is None:
-                values.append(self.worth(market, piece if long else -piece, mark))
+                values.append(at_rule)
+                parts.append(at_rule)
                 continue
             whole = max(order.value, 0) if positive else min(order.value, 0)
             closed[id(order)] += piece
@@ -266,7 +392,10 @@ class Deleveraging(Absorbing):
             else:
                 value = sign(whole) * (abs(whole) * piece // order.quantity)
             given[id(order)] += value
-            if adl.price == "clamped_oracle" and order.episode is not None:
-                value = max(value, self.worth(market, piece if long else -piece, mark))
+            parts.append(value)
+            if order.episode is not None and price == "clamped_oracle":
+                value = max(value, at_rule)
+            elif order.episode is not None and price != "bankruptcy":
+                value = at_rule
             values.append(value)
-        return values
+        return values, parts

@@ -132,12 +132,18 @@ class Depth(Books):
         self, market: int, side: Side, orders: list[tuple[int, int | None, bool]]
     ) -> list[tuple[int, int]]:
         """Let orders (asked, limit, whole or nothing) walk the levels; return (filled, value) magnitudes."""
+        assert self.plan.depth is not None
         missing = self.missing(market, side)
-        rest, book = missing, []
-        for price, quantity in self.levels(market, side):
+        rest, book, offered = missing, [], self.levels(market, side)
+        room = sum(quantity for _, quantity in offered) * self.plan.depth.cap_rate // RATE_ONE
+        room = max(0, room - self.taken_in_step.get((market, side, self.ts), 0))
+        for price, quantity in offered:
             gone = min(rest, quantity)
             rest -= gone
-            book.append([price, quantity - gone, False, 0])
+            there = min(room, quantity - gone)
+            self.met["the cap of a step"] += there < quantity - gone
+            room -= there
+            book.append([price, there, False, 0])
         shown = self.shown(market, side)
         left = self.shown_left.get((market, side), [quantity for _, quantity in shown])
         book += [
@@ -164,6 +170,7 @@ class Depth(Books):
             results.append((filled, value))
         if used:
             self.taken[market, side] = (missing + used, self.ts)
+            self.taken_in_step[market, side, self.ts] += used
         if shown:
             self.shown_left[market, side] = [
                 next(level[1] for level in book if level[2] and level[3] == index)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Takeover
-from replay.tape.schema import FillKind, Grade, Payoff, Side
+from replay.tape.schema import FillKind, Grade, Payoff, PriceKind, Side
 from tests.reference.absorber import DAY_NS, FundBook
 from tests.reference.books import (
     ATOMS,
@@ -53,6 +53,8 @@ class Waterfall(Deleveraging):
         self.episode_count = 0
         self.cooling: dict[Pool, int] = {}
         self.taken: dict[tuple[int, Side], tuple[int, int]] = {}
+        self.taken_in_step: Counter[tuple[int, Side, int]] = Counter()
+        self.met: Counter[str] = Counter()  # rules that changed something, which no row tells
         self.shown_left: dict[tuple[int, Side], list[int]] = {}
         self.volumes: list[tuple[int, int, int]] = []
         self.ts = 0
@@ -62,6 +64,9 @@ class Waterfall(Deleveraging):
         self.session_next = 0
         self.session_bases: dict[Pool, int] = {}
         self.session_flows: Counter[Pool] = Counter()
+        self.opened: dict[int, int] = {}  # balance of the first absorber at the beginning
+        if plan.risk_price != "mark":  # then neither last prices nor fills are marks
+            self.published |= {m for m, spec in enumerate(day.markets) if spec.payoff != Payoff.SPOT}
 
     def attend(self, breaches: list[Pool], restored: list[Pool], recorded: list[Position]) -> None:
         ended: list[Episode] = []
@@ -362,8 +367,13 @@ class Waterfall(Deleveraging):
         equity: int,
         fund: FundBook | None = None,
     ) -> Order:
-        if self.plan.adl is None or self.plan.adl.price not in ("bankruptcy", "clamped_oracle"):
+        if self.plan.adl is None:
             value = None
+        else:
+            adl = self.plan.adl
+            prices = (adl.price, adl.fallback_price)
+            if not adl.residual_to_absorber and not any("bankruptcy" in p or "clamped" in p for p in prices):
+                value = None
         episode = self.episode(pool)
         episode.leg(position).left = abs(position.size)
         return Order(position, abs(position.size), value, origin, equity, episode, fund)
@@ -424,8 +434,14 @@ class Waterfall(Deleveraging):
     def send(self, batch: list[tuple[Pool, Position, int, int, int]], rung: BookOrder) -> None:
         """Send orders into the book: all are filled from one book, then booked, then pay."""
         plans = []
+        suspends = self.plan.adl is not None and self.plan.adl.suspends_book
+        for market in sorted({position.market for _, position, _, _, _ in batch}) if suspends else []:
+            self.funds[0].judge_fund(market)
         for pool, position, value, equity, maintenance in batch:
             asked, sliced = self.asked(pool, position, rung)
+            if suspends and position.market in self.funds[0].active:
+                self.met["the book is left alone"] += asked > 0
+                asked = 0
             limit = self.limit(position, value) if "bankruptcy" in rung.limit else None
             if rung.limit == "mark_band" or (
                 rung.limit == "bankruptcy_band" and limit not in (None, 0, 1 << 62)
@@ -652,6 +668,13 @@ class Waterfall(Deleveraging):
         self.touched = touched
         return short
 
+    def sets_mark(self, row: Price) -> bool:
+        """Tell whether a price is the one at which risk is measured."""
+        if self.plan.risk_price == "mark" or self.day.markets[row.market].payoff == Payoff.SPOT:
+            return super().sets_mark(row)
+        oracle = self.oracle_kinds.get(row.market)
+        return row.kind == (oracle if self.plan.risk_price == "oracle" else PriceKind.INDEX)
+
     def price(self, row: Price) -> None:
         self.note_oracle(row)
         if self.sets_mark(row):
@@ -680,7 +703,7 @@ class Waterfall(Deleveraging):
             fund.open()
             for market in fund.fund_markets():
                 fund.balance_peak(market)
-                balance = fund.balance(market)
+                balance = self.opened[id(fund.fund_pool(market))] = fund.balance(market)
                 self.write(
                     "absorber_ledger",
                     ts=first,

@@ -241,3 +241,16 @@ FEES = changed(
     'surplus_to = "absorber"\nfee = "0.0005"\nfee_from = "improvement"\nfee_to = "absorber"',
     WHOLE,
 )
+
+NEEDY = changed(
+    'price = "bankruptcy"\nwinner_fee',
+    """price = "mark"
+fallback_price = "bankruptcy"
+fallback_below = "0.1"
+residual_to = "loser"
+must_not_worsen_counterparty = "always"
+tie_break = ["newer"]
+suspends_book_liquidation = true
+winner_fee""",
+    WHOLE,
+)

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import RulesError
-from replay.loop.adl import SCOPES
+from replay.loop.adl import SCOPES, TIE_BREAKS
 from replay.loop.policies.scores import LEVERAGE_TERMS, LOSS_RULES, PROFIT_TERMS
 from replay.rules import BookOrder, Deleverage, RuleBook, Takeover, compile_rules
 from replay.rules.axes import AXES
 from replay.rules.compile import NAMED_SCORES
 from replay.rules.model import Rules
 from replay.rules.plan import Absorber, Adl, DepthRule
+from replay.rules.waterfall import TIES
 from replay.tape.read import Market
 from replay.tape.schema import Payoff
 from tests.rules.books import (
@@ -260,6 +261,7 @@ def test_the_registered_scores_are_those_of_the_format():
     assert set(AXES["adl.profit_term"].now) <= set(PROFIT_TERMS)
     assert set(AXES["adl.leverage_term"].now) <= set(LEVERAGE_TERMS)
     assert set(SCOPES) == set(AXES["adl.equity_scope"].now)
+    assert set(TIE_BREAKS) == set(TIES)
 
 
 ABSORBER_ONLY_SURPLUS = changed(

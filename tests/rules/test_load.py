@@ -245,7 +245,7 @@ def refused_override(folder, *overrides) -> RulesError:
             "adl.start",
             "not yet: `start` in [adl] (when it begins) is not supported in this version",
         ),
-        ("price.risk_price=oracle", "price.risk_price", 'not yet: "oracle" is not supported in this version'),
+        ("price.risk_price=fair", "price.risk_price", 'not yet: "fair" is not supported in this version'),
         ("ladder.0.price=0.5", "ladder.0.price", "0.5 is not a value of it"),
         ("ladder.1.price=mark", "ladder.1.price", "ladder has no item 1"),
         ("ladder.first.price=mark", "ladder.first.price", "ladder has no item first"),

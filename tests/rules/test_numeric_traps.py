@@ -292,8 +292,15 @@ def refused(key: str) -> None:
         replay.load_rules(HYPERLIQUID, overrides=[key])
 
 
-def test_trap_19_no_orders_into_the_book_while_adl_is_on_is_refused() -> None:
-    refused("adl.suspends_book_liquidation=true")
+def test_trap_19_no_orders_into_the_book_while_adl_is_on(tmp_path: Path) -> None:
+    """The fund is empty: the one BTC is closed once, against the winner, although the book would take it."""
+    day = replayed(
+        tmp_path,
+        LOSER + depth("+9s", "BTC", bids=[(95_500, 5)]) + marks("BTC", ("+0s", 100_000), ("+10s", 89_000)),
+        "bybit@2025-09-23",
+        ["adl.suspends_book_liquidation=true"],
+    )
+    assert day.rows("SELECT book, adl FROM liquidations") == [(0, 1)]
 
 
 @pytest.mark.parametrize(

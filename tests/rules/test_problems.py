@@ -11,6 +11,7 @@ from tests.rules.books import (
     FEES,
     FLAT,
     LEVELS,
+    NEEDY,
     NO_DEPTH,
     STATIC,
     TAKEOVER,
@@ -176,6 +177,10 @@ AXIS_LINES = {
     "adl.equity_scope": (TERMS, 'equity_scope = "account"'),
     "adl.loss_rule": (WHOLE, 'loss_rule = "exclude"'),
     "adl.price": (WHOLE, 'loss_rule = "exclude"\nprice = "bankruptcy"'),
+    "adl.fallback_price": (NEEDY, 'fallback_price = "bankruptcy"'),
+    "adl.residual_to": (NEEDY, 'residual_to = "loser"'),
+    "adl.must_not_worsen_counterparty": (NEEDY, 'must_not_worsen_counterparty = "always"'),
+    "adl.suspends_book_liquidation": (NEEDY, "suspends_book_liquidation = true"),
     "depth.provider": (WHOLE, 'provider = "levels"'),
     "socialise.method": (TEXT, 'method = "none"'),
     "step.kind": (TEXT, 'kind = "per_timestamp"'),
@@ -261,7 +266,7 @@ def test_a_misspelt_value(tmp_path):
         refused(tmp_path, changed('risk_price = "mark"', 'risk_price = "Mrak"')),
         key="price.risk_price",
         problem='"Mrak" is not a value of it',
-        mend='did you mean "mark"? allowed now: "mark"; not yet: "oracle", "index", "fair"',
+        mend='did you mean "mark"? allowed now: "mark", "oracle", "index"; not yet: "fair"',
     )
     check(
         refused(tmp_path, changed('"equity < maintenance"', '"equity<maintenance"')),
@@ -308,7 +313,7 @@ def test_a_known_key_that_is_to_come(tmp_path, pattern, key):
 LATER_KEY_ANYWHERE = [
     ("[[ladder]]", "ladder.0.enter"),
     ("[adl]", "adl.start"),
-    ("[depth]", "depth.cap_per_step"),
+    ("[depth]", "depth.forced_share"),
 ]
 
 

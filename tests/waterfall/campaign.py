@@ -13,7 +13,7 @@ from tests.loop.in_memory import MemoryRun, Row
 from tests.reference.waterfall import Waterfall, run_waterfall
 from tests.strategies import random_day, random_rules
 from tests.waterfall.random_ladder import with_ladder_axes
-from tests.waterfall.random_plans import DeepTape, random_depth, random_plan
+from tests.waterfall.random_plans import DeepTape, random_depth, random_plan, with_risk_price
 
 STAGES = (
     "net: closed against its own hedge",
@@ -36,6 +36,7 @@ STAGES = (
     "takeover: taken over by @vault:second",
     "takeover: taken over by @fund:second",
     "takeover: the absorber does nothing for the market now",
+    "ledger: residual",
     "engaged: book",
     "engaged: takeover",
     "engaged: adl",
@@ -48,6 +49,16 @@ STAGES = (
     "left open",
     "adl fee",
     "winner fee",
+    "an account is spared",
+    "a market is spared",
+    "refused: below_maintenance",
+    "refused: always",
+    "the price in need",
+    "a tie is broken",
+    "the book is left alone",
+    "the cap of a step",
+    "risk at the oracle",
+    "risk at the index",
 )
 """Every stage and reason that a day under some rules can reach."""
 
@@ -90,6 +101,7 @@ def compare(
     plan, depth = random_plan(seed, day), random_depth(seed, day)
     if ladder:
         plan = with_ladder_axes(seed, plan)
+    day, plan = with_risk_price(seed, day, plan)
     books = run_waterfall(day, random_rules(seed, day), plan, depth)
     found = MemoryRun()
     replay = Replay(cast(read.Tape, DeepTape(day, depth, seed)), plan, found, rules_decide=True)
@@ -175,7 +187,8 @@ def _found_positions(found: MemoryRun) -> dict[Any, Any]:
 
 
 def _hits(books: Waterfall) -> Counter[str]:
-    hits: Counter[str] = Counter()
+    hits: Counter[str] = +books.met
+    hits[f"risk at the {books.plan.risk_price}"] += 1
     for row in books.rows.get("forced_orders", []):
         hits[f"{row['stage']}: {row['reason'].split(':')[0]}"] += 1
         hits[f"{row['stage']}: {':'.join(row['reason'].split(':')[:2])}"] += ":second" in row["reason"]

@@ -20,7 +20,7 @@ from replay.rules.plan import (
     Rung,
     Takeover,
 )
-from replay.tape.schema import Payoff, Side
+from replay.tape.schema import Payoff, PriceKind, Side
 from tests.loop.in_memory import MemoryTape, Row, _arrow, _window_columns, plan_of
 from tests.reference import Day
 from tests.strategies import random_rules
@@ -89,7 +89,10 @@ def random_plan(seed: int, day: Day) -> Plan:
             lights=5,
             method=method,
             **_exempt(random.Random(f"exempt {seed}"), day),
+            **_safeguards(random.Random(f"safeguards {seed}"), queue=method == "queue"),
         )
+        if adl.tie_break and random.Random(f"ties {seed}").random() < 0.7:
+            adl = replace(adl, loss_rule="zero")  # all losers tie
     drawdown = None
     if adl is not None and rng.random() < 0.5:
         drawdown = rng.choice([(3 * RATE_ONE // 10, RATE_ONE // 4), (RATE_ONE // 100, RATE_ONE // 200)])
@@ -113,6 +116,8 @@ def random_plan(seed: int, day: Day) -> Plan:
         **_limits(own),
     )
     others = _others(own, absorber, day) if own.random() < 0.4 else ()
+    if others and adl is not None:  # these are about one absorber
+        adl = replace(adl, fallback_price="", residual_to_absorber=False, suspends_book=False)
     usual = rng.choice([10**9, 10**11, 10**13])
     ladder = _ladder(rng, usual, has_adl=adl is not None, has_steps=has_steps)
     return replace(
@@ -130,6 +135,7 @@ def random_plan(seed: int, day: Day) -> Plan:
             window_ns=64 * SECOND,
             slippage_bp=30,
             static=((5, usual), (100, 3 * usual)),
+            cap_rate=random.Random(f"cap {seed}").choice([RATE_ONE, RATE_ONE, RATE_ONE // 4]),
         ),
     )
 
@@ -207,6 +213,46 @@ def _off(rng: random.Random, day: Day) -> tuple[Any, ...]:
         return ()
     start, until = sorted((rng.choice(moments), rng.choice(moments)))
     return ((rng.choice([None, (rng.choice(day.markets).name,)]), start, until + 1),)
+
+
+def _safeguards(rng: random.Random, *, queue: bool) -> dict[str, Any]:
+    """Who may not be harmed, the price in need, who has the rest, ties, and whether the book is left alone."""
+    drawn: dict[str, Any] = {"must_not_worsen": rng.choice(["", "", "below_maintenance", "always"])}
+    if rng.random() < 0.3:
+        drawn["fallback_price"] = rng.choice(["bankruptcy", "bankruptcy", "mark", "clamped_oracle"])
+        drawn["fallback_below"] = rng.choice([0, RATE_ONE // 2, RATE_ONE])
+    drawn["residual_to_absorber"] = rng.random() < 0.25
+    words = ["larger_profit", "larger_value", "smaller_wallet", "newer"]
+    if queue and rng.random() < 0.5:
+        drawn["tie_break"] = tuple(rng.sample(words, rng.randint(1, 4)))
+    drawn["suspends_book"] = rng.random() < 0.3
+    return drawn
+
+
+def with_risk_price(seed: int, day: Day, plan: Plan) -> tuple[Day, Plan]:
+    """Measure risk at the oracle or the index of some days, whose rows take the place of those that set marks.
+
+    What were oracle and index rows are marks then, which set nothing. Days with a market whose mark comes from
+    its fills stay as they are: they have no row to take.
+    """
+    rng = random.Random(f"risk price {seed}")
+    markets = {m for m, spec in enumerate(day.markets) if spec.payoff != Payoff.SPOT}
+    by_mark = {row.market for row in day.prices if row.kind == PriceKind.MARK}
+    by_last = {row.market for row in day.prices if row.kind == PriceKind.LAST} - by_mark
+    if not markets <= by_mark | by_last or rng.random() < 0.5:
+        return day, plan
+    risk_price = rng.choice(["oracle", "index"])
+    own = PriceKind.ORACLE if risk_price == "oracle" else PriceKind.INDEX
+    prices = []
+    for row in day.prices:
+        source = PriceKind.LAST if row.market in by_last else PriceKind.MARK
+        kind = row.kind
+        if row.market in markets and kind in (source, PriceKind.EVENT):
+            kind = own
+        elif row.market in markets and kind in (PriceKind.ORACLE, PriceKind.INDEX):
+            kind = PriceKind.MARK
+        prices.append(row._replace(kind=kind))
+    return replace(day, prices=prices), replace(plan, risk_price=cast(Any, risk_price))
 
 
 def _ladder(rng: random.Random, usual: int, *, has_adl: bool, has_steps: bool) -> tuple[Rung, ...]:
