@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.kernels import allocating_kernel, i64, kernel
+from replay.loop.asking import ask
 from replay.loop.depth import Book
 from replay.loop.episodes import Cases, begin_episodes, begin_step, end_episodes, end_step
 from replay.loop.fund import EXISTS, SUSPENDS_BOOK, Fund, Funds, counted_fund_at, is_quiet
@@ -33,7 +34,6 @@ from replay.loop.waterfall import (
     BOOK,
     NET,
     TAKEOVER,
-    ask,
     forced_batch,
     indebted,
     lowest_rungs,
@@ -205,7 +205,7 @@ def _act(
     if rung.action == NET:
         net_own_hedges(s, f, c, r, batch, ts)
     elif rung.action == BOOK:
-        ask(s, batch, rung, ts)
+        ask(s, c, batch, rung, ts)
         if suspender.rule[SUSPENDS_BOOK]:
             hold_back(s, suspender, r, batch, ts)
         send_to_book(s, d, f, c, r, batch, rung, ts, ladder.heads)

@@ -1,7 +1,8 @@
-"""Forced orders before they are sent: the open positions of pools in breach, how much of each, at which limit.
+"""Forced orders before they are sent: the open positions of pools in breach, valued, and which rung acts on them.
 
 A batch holds the open positions of pools in breach at the end of a step, in canonical order (pool, then
-position); a stage of :mod:`replay.loop.stages` takes what it can of each.
+position); :mod:`replay.loop.asking` says how much of each is sent and at which limit, a stage of
+:mod:`replay.loop.stages` takes what it can.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, OVERFLOW, divided_product, muldiv, multiply, product, signed_value
-from replay.kernels import allocating_kernel, i64, kernel
+from replay.kernels import allocating_kernel, kernel
 from replay.loop.bankruptcy import bankruptcy_values
 from replay.loop.depth import NO_LIMIT
 from replay.loop.margin import notional_at, valuation
 from replay.loop.state import Arrays, State
-from replay.rules.plan import BY_SIZE, BookOrder, Deleverage, NetOwnHedge, Plan, Takeover
-from replay.units import BOUND, RATE_ONE
+from replay.rules.plan import LIMITS, ORDERS, SIZES, BookOrder, Deleverage, NetOwnHedge, Plan, Takeover
+from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +51,15 @@ RUNG = np.dtype(
             "action",
             "level_num",
             "level_den",
-            "steps_down",
+            "size",
+            "tiers",
+            "share",
+            "cap",
+            "exit_num",
+            "exit_den",
+            "order",
+            "spread_num",
+            "spread_den",
             "slice_above",
             "slice_rate",
             "cooldown_ns",
@@ -75,9 +84,6 @@ BOOK, TAKEOVER, ADL, NET = range(4)
 """What a rung does, in RUNG.action."""
 
 _ACTIONS = {BookOrder: BOOK, Takeover: TAKEOVER, Deleverage: ADL, NetOwnHedge: NET}
-_LIMITS = ("none", "bankruptcy", "bankruptcy_band", "mark_band")
-_NONE, _BANKRUPTCY, _BANKRUPTCY_BAND, _MARK_BAND = range(4)
-_POINTS = 10_000
 
 
 def rungs_of(plan: Plan) -> Array:
@@ -87,8 +93,12 @@ def rungs_of(plan: Plan) -> Array:
         record["action"] = _ACTIONS[type(rung)]
         record["level_num"], record["level_den"] = rung.level
         if isinstance(rung, BookOrder):
-            record["steps_down"] = rung.size == "step_down"
-            record["limit"] = _LIMITS.index(rung.limit)
+            record["size"], record["limit"] = SIZES.index(rung.size), LIMITS.index(rung.limit)
+            record["order"] = ORDERS.index(rung.order)
+            record["exit_num"], record["exit_den"] = rung.exit
+            record["spread_num"], record["spread_den"] = rung.spread
+            for name in ("tiers", "share", "cap"):
+                record[name] = getattr(rung, name)
             record["surplus_to_absorber"] = rung.surplus_to == "absorber" and plan.absorber is not None
             record["fee_to_absorber"] = rung.fee_to_absorber and plan.absorber is not None
             for name in ("slice_above", "slice_rate", "cooldown_ns", "limit_bp", "all_or_nothing"):
@@ -232,81 +242,10 @@ def value_at(s: Arrays, market: int, size: int, mark: int) -> int:
 
 
 @kernel
-def ask(s: Arrays, batch: Array, rung: Any, ts: int) -> None:
-    """Fill how much each forced order asks for, whether that is a slice, and its limit."""
-    for i in range(len(batch)):
-        row = batch[i]
-        pool, m, whole = s.pools[row.pool], s.markets[row.market], abs(row.size)
-        row.asked, row.sliced, row.limit = whole, 0, NO_LIMIT
-        if rung.steps_down:
-            row.asked = _step_down(s, m, row.size, row.mark)
-        elif _is_sliced(pool, m, row, rung, ts):
-            part = muldiv(whole, rung.slice_rate, RATE_ONE, FLOOR) // m.lot * m.lot
-            row.asked = min(whole, max(part, m.lot))
-            row.sliced = row.asked < whole
-        if rung.limit == _BANKRUPTCY or rung.limit == _BANKRUPTCY_BAND:
-            row.limit = limit_at(m, row.size, row.bankruptcy_value)
-        if rung.limit == _BANKRUPTCY_BAND and row.limit != NO_LIMIT and row.limit != 0 and row.limit != BOUND:
-            row.limit = _band(m, row.size > 0, row.limit, 1, rung.limit_bp)
-        elif rung.limit == _MARK_BAND:
-            row.limit = _band(m, row.size > 0, row.mark, m.mark_factor, rung.limit_bp)
-
-
-@kernel
-def _is_sliced(pool: Any, m: Any, row: Any, rung: Any, ts: int) -> bool:
-    """Tell whether only a slice of a position is sent: it is large, and none of the pool was sent of late."""
-    if rung.slice_above == 0 or pool.cooldown_until > ts:
-        return False
-    return bool(notional_at(m, row.size, row.mark) > rung.slice_above)
-
-
-@kernel
-def _band(m: Any, is_long: bool, base: int, scale: int, basis_points: int) -> int:
-    """Return the price some basis points beyond a mark or a limit, rounded to the tick as a limit is."""
-    factor = _POINTS - basis_points if is_long else _POINTS + basis_points
-    if factor <= 0:
-        return 0
-    ticks = divided_product(base, factor, (_POINTS, scale, m.tick), CEIL if is_long else FLOOR)
-    return _price_of(m, ticks)
-
-
-@kernel
-def _price_of(m: Any, ticks: int) -> int:
+def price_of(m: Any, ticks: int) -> int:
     """Return the price of a number of ticks; BOUND, beyond every price, where it leaves its cell."""
     price = OVERFLOW if ticks == OVERFLOW else product(ticks, m.tick)
     return BOUND if price == OVERFLOW else price
-
-
-@kernel
-def _step_down(s: Arrays, m: Any, size: int, mark: int) -> int:
-    """Return the least whole lots that bring a position to the lower edge of its margin tier."""
-    by_size = m.margin_basis == BY_SIZE
-    key = abs(size) if by_size else notional_at(m, size, mark)
-    tier = m.end_tier - 1
-    while tier > m.first_tier and s.tiers[tier].start > key:
-        tier -= 1
-    if tier <= m.first_tier:
-        return 0
-    edge = s.tiers[tier].start
-    keep = edge - 1 if by_size else _worth_at_most(m, edge, mark)
-    cut = abs(size) - keep
-    return i64(min(abs(size), -(-cut // m.lot) * m.lot))
-
-
-@kernel
-def _worth_at_most(m: Any, value: int, mark: int) -> int:
-    """Return the largest size that is worth at most a value at a mark."""
-    # The largest size whose exact value rounds to the value: at most half an atom above it.
-    above = 2 * value + 1
-    if m.inverse:
-        keep = divided_product(above, mark, (2, m.mark_num, 1), FLOOR)
-    else:
-        keep = divided_product(above, m.mark_den, (2, mark, m.mark_num), FLOOR)
-    if keep == OVERFLOW:
-        return BOUND
-    while keep > 0 and notional_at(m, keep, mark) > value:
-        keep -= 1
-    return keep
 
 
 @kernel
@@ -332,7 +271,7 @@ def limit_at(m: Any, size: int, bankruptcy_value: int) -> int:
         ticks = divided_product(abs(size), m.price_num, (worth, m.tick, 1), rounding)
     else:
         ticks = divided_product(worth, m.price_den, (abs(size), m.price_num, m.tick), rounding)
-    return _price_of(m, ticks)
+    return price_of(m, ticks)
 
 
 def limit_at_bankruptcy(state: State, market: int, size: int, bankruptcy_value: int) -> int:

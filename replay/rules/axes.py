@@ -111,15 +111,15 @@ AXES: Mapping[str, Axis] = {
             "step_down": (
                 "Of each position, what brings it down to the edge of its margin tier; in the lowest nothing."
             ),
+            "smallest_fix": (
+                "Of each position, what brings it down by the fewest tiers that restore the pool, or to the lowest."
+            ),
+            "fraction_of_remaining": "Of each position a share of what is left of it.",
+            "fraction_of_original": "Of each position a share of what it was at the first breach.",
+            "notional_cap": "Of each position at most a notional.",
+            "minimal_to_exit": "The least that restores the pool at the mark, position after position.",
         },
-        (
-            "fraction_of_remaining",
-            "fraction_of_original",
-            "fraction_of_all_positions",
-            "minimal_to_exit",
-            "notional_cap",
-            "window_capacity",
-        ),
+        ("fraction_of_all_positions", "window_capacity"),
     ),
     "ladder.*.limit": Axis(
         {
@@ -127,8 +127,16 @@ AXES: Mapping[str, Axis] = {
             "bankruptcy": "The order takes no price worse than the position's bankruptcy price.",
             "bankruptcy_band": "The order takes no price that is further beyond the bankruptcy price than a band.",
             "mark_band": "The order takes no price that is further from the mark than a band.",
-        },
-        ("zero_equity", "oracle_band"),
+            "oracle_band": "The order takes no price that is further from the oracle than a band.",
+            "zero_equity": "The order takes no price at which it alone would leave the pool less than nothing.",
+            "fillable": "The order takes no price further from the mark than grows with what is missing.",
+        }
+    ),
+    "ladder.*.position_order": Axis(
+        {
+            "largest_loss": "Of the pool's positions the one with the largest loss since its entry goes first.",
+            "largest_maintenance": "Of the pool's positions the one that needs most maintenance goes first.",
+        }
     ),
     "ladder.*.fee_from": Axis(
         {
@@ -403,9 +411,7 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     "trigger": {"level": "a breach at a multiple of maintenance"},
     "ladder.*": {
         "enter": "a rung's own condition",
-        "exit": "a rung's own end",
         "scope": "a rung for a part of the pool",
-        "position_order": "an order among the positions",
         "rate_limit": "caps per step and window",
     },
     "bankruptcy": {"rounding": "rounding of the price", "recompute": "a new price after each partial fill"},

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 TIERED = ("bracket_deduction", "bracket_whole", "im_fraction", "risk_steps")
 """Shapes of margin whose tiers a forced order can step down."""
 
+PARTIAL = ("step_down", "smallest_fix", "minimal_to_exit")
+"""Sizes of forced orders that ask what a part of a position needs."""
+
 NEEDS_PROFIT = ("profit_pro_rata", "wealth_pro_rata", "levered_pro_rata", "capped_pro_rata")
 """Methods of adl.method whose shares are shares of a profit."""
 
@@ -161,14 +164,14 @@ def _check_ladder(book: RuleBook) -> None:
                 f"ladder.{index - 1}",
             )
     for index, rung in enumerate(ladder):
-        if rung.size == "step_down" and book.rules.margin.size_basis == "notional_entry":
+        if rung.size in PARTIAL and book.rules.margin.size_basis == "notional_entry":
             raise book.refusal(
                 f"ladder.{index}.size",
-                "an entry value is not stepped down by closing a part: tiers are picked by it",
+                "an entry value is not brought down by closing a part: tiers are picked by it",
                 'write size = "full", or another margin.size_basis',
                 "margin.size_basis",
             )
-        if rung.size == "step_down" and book.rules.margin.shape not in TIERED:
+        if rung.size in ("step_down", "smallest_fix") and book.rules.margin.shape not in TIERED:
             raise book.refusal(
                 f"ladder.{index}.size",
                 f"there are no tiers to step down: the margin is {book.rules.margin.shape}",
@@ -230,6 +233,12 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
                     limit_bp=rung.limit_bp or 0,
                     fee_from_improvement=rung.fee_from == "improvement",
                     fee_to_absorber=rung.fee_to == "absorber",
+                    tiers=rung.tiers or 1,
+                    share=rung.share or 0,
+                    cap=rung.cap or 0,
+                    exit=rung.exit or (1, 1),
+                    spread=rung.spread or (0, 1),
+                    order=rung.position_order or "",
                 )
             )
     return tuple(rungs)
@@ -373,6 +382,9 @@ def _named(markets: Sequence[Market], names: tuple[str, ...] | None) -> tuple[in
 def _oracle_key(book: RuleBook) -> str:
     """Return the key of the rules that needs oracle prices, or nothing."""
     adl = book.rules.adl
+    for index, rung in enumerate(book.rules.ladder):
+        if isinstance(rung, BookOrderRung) and rung.limit == "oracle_band":
+            return f"ladder.{index}.limit"
     if isinstance(adl, AdlOff):
         return ""
     prices = {"adl.price": adl.price, "adl.fallback_price": adl.fallback_price or ""}

@@ -30,6 +30,7 @@ from replay.units import (
 _LONGEST_NUMBER = 64
 _LARGEST_MULTIPLE = 1_000
 _LARGEST_DENOMINATOR = 10**6
+_LARGEST_FACTOR = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_DURATION = 366 * 86_400 * NS_PER_SECOND
 _UNITS = {
@@ -204,6 +205,27 @@ def _read_level(value: object) -> tuple[int, int]:
     return level.numerator, level.denominator
 
 
+def _read_factor(value: object) -> tuple[int, int]:
+    """Read a factor, ``3/2`` or decimal, as a reduced fraction from 0 to 100."""
+    wanted = 'write a factor such as "1.5" or "3/2"'
+    text = _text_of(value, wanted)
+    above, slash, below = text.partition("/")
+    try:
+        divisor = to_fraction(below) if slash else Fraction(1)
+        if divisor == 0:
+            raise problem(f"{text} divides by 0", wanted)
+        factor = to_fraction(above) / divisor
+    except ValueError as failure:
+        raise problem(str(failure), wanted) from None
+    if not 0 <= factor <= _LARGEST_FACTOR:
+        raise problem(f"{text} is not from 0 to {_LARGEST_FACTOR}", wanted)
+    if factor.denominator > _LARGEST_DENOMINATOR:
+        raise problem(
+            f"{text} is too fine: as a fraction its denominator is above {_LARGEST_DENOMINATOR}", wanted
+        )
+    return factor.numerator, factor.denominator
+
+
 def level_text(level: tuple[int, int]) -> str:
     """Write a level as rule files do: ``1``, ``2/3``, ``0``."""
     return str(level[0]) if level[1] == 1 else f"{level[0]}/{level[1]}"
@@ -319,6 +341,11 @@ Count = Annotated[int, BeforeValidator(_read_count), _AS_WHOLE]
 
 Level = Annotated[tuple[int, int], BeforeValidator(_read_level), PlainSerializer(level_text, return_type=str)]
 """A share of maintenance from 0 to 1 as a reduced fraction ``(numerator, denominator)``."""
+
+Factor = Annotated[
+    tuple[int, int], BeforeValidator(_read_factor), PlainSerializer(level_text, return_type=str)
+]
+"""A factor from 0 to 100 as a reduced fraction ``(numerator, denominator)``."""
 
 Duration = Annotated[int, BeforeValidator(_read_duration), _AS_DURATION]
 """A length of time of at least 0, in nanoseconds."""

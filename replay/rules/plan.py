@@ -16,41 +16,86 @@ ALLOCATIONS = ("maintenance_proportional", "isolated", "all")
 """How a pool's equity is shared over its positions, see ``replay.loop.bankruptcy``."""
 
 
+SIZES = (
+    "full",
+    "step_down",
+    "smallest_fix",
+    "fraction_of_remaining",
+    "fraction_of_original",
+    "notional_cap",
+    "minimal_to_exit",
+)
+"""How much of a position an order asks for, see :class:`BookOrder`."""
+
+LIMITS = (
+    "none",
+    "bankruptcy",
+    "bankruptcy_band",
+    "mark_band",
+    "oracle_band",
+    "zero_equity",
+    "fillable",
+)
+"""The worst price an order takes, see :class:`BookOrder`."""
+
+ORDERS = ("", "largest_loss", "largest_maintenance")
+"""The order of a pool's positions; empty: all at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class BookOrder:
     """A rung of the ladder: forced orders into the book, one for each position of the pool.
 
     Attributes:
         level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance.
-        size: ``full``, or ``step_down``: what brings the position to the lower edge of its margin tier
-            (nothing in the lowest tier).
+        size: ``full``; ``step_down``: what brings the position down by ``tiers`` margin tiers, at most to the
+            lowest (nothing in that); ``smallest_fix``: by the fewest tiers with which the pool reaches ``exit``, or
+            to the lowest; ``fraction_of_remaining`` and ``fraction_of_original``: ``share`` of what the position is
+            or was at the first breach, one lot at least; ``notional_cap``: what is worth at most ``cap``, one lot
+            at least; ``minimal_to_exit``: the least lots with which the pool reaches ``exit``, position after
+            position. What restores is reckoned at the mark, without fees.
         slice_above: Notional in atoms above which only a slice is sent; 0 never slices.
         slice_rate: Share of the position in a slice, in 1e-12.
         cooldown_ns: How long after a filled slice orders of the pool are whole.
-        limit: Worst price taken: ``none``; ``bankruptcy``: the bankruptcy price of the position; or
-            ``bankruptcy_band`` and ``mark_band``: ``limit_bp`` basis points beyond that or the mark.
+        limit: Worst price taken: ``none``; ``bankruptcy``: the bankruptcy price of the position;
+            ``bankruptcy_band``, ``mark_band`` and ``oracle_band``: ``limit_bp`` basis points beyond that, the mark or
+            the oracle; ``zero_equity``: the price at which the pool has nothing left if this position alone is
+            closed; ``fillable``: ``spread * maintenance * (1 - equity / maintenance of the pool)`` from the mark.
         all_or_nothing: Whether an order that cannot fill whole fills nothing.
         surplus_to: Who gets what a fill is better than the bankruptcy price: ``trader`` or ``absorber``.
         fee_rate: Fee of the forced order, in 1e-12 of its value.
         limit_bp: Width of a band, in basis points.
         fee_from_improvement: Whether the fee is at most what a fill is better than the bankruptcy price.
         fee_to_absorber: Whether the absorber has the fee; else @fees.
+        tiers: How many tiers ``step_down`` goes.
+        share: The share of a fraction, in 1e-12.
+        cap: The most that ``notional_cap`` asks for, in atoms.
+        exit: Equity over maintenance at which the pool is restored, as a fraction of at least 1.
+        spread: Factor of a ``fillable`` price, as a fraction.
+        order: Of :data:`ORDERS`: in each step only the first position that asks for something is sent;
+            ``minimal_to_exit`` closes in this order.
     """
 
     action: ClassVar[str] = "book"
 
     level: tuple[int, int]
-    size: Literal["full", "step_down"]
+    size: str
     slice_above: int
     slice_rate: int
     cooldown_ns: int
-    limit: Literal["none", "bankruptcy", "bankruptcy_band", "mark_band"]
+    limit: str
     all_or_nothing: bool
     surplus_to: Literal["trader", "absorber"]
     fee_rate: int
     limit_bp: int = 0
     fee_from_improvement: bool = False
     fee_to_absorber: bool = False
+    tiers: int = 1
+    share: int = 0
+    cap: int = 0
+    exit: tuple[int, int] = (1, 1)
+    spread: tuple[int, int] = (0, 1)
+    order: str = ""
 
 
 @dataclass(frozen=True, slots=True)

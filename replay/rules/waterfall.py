@@ -14,6 +14,7 @@ from replay.rules.numbers import (
     Boolean,
     Count,
     Duration,
+    Factor,
     Fee,
     Level,
     Name,
@@ -23,6 +24,7 @@ from replay.rules.numbers import (
     Section,
     Sentence,
     Share,
+    level_text,
     not_empty,
     problem,
 )
@@ -36,7 +38,30 @@ class BookOrderRung(Section):
 
     action: Literal["book_order"]
     level: Level = _LEVEL
-    size: Literal["full", "step_down"]
+    size: Literal[
+        "full",
+        "step_down",
+        "smallest_fix",
+        "fraction_of_remaining",
+        "fraction_of_original",
+        "notional_cap",
+        "minimal_to_exit",
+    ]
+    tiers: Count | None = Field(
+        default=None, description="how many tiers step_down goes, 100 is to the lowest; left out: 1"
+    )
+    share: Part | None = Field(default=None, description='the share of a fraction, such as "0.2"')
+    cap: PositiveMoney | None = Field(
+        default=None, description='the notional that notional_cap asks for at most, such as "100000"'
+    )
+    exit: Factor | None = Field(
+        default=None,
+        description='the multiple of maintenance that minimal_to_exit and smallest_fix aim at, such as "3/2"; '
+        "left out: 1",
+    )
+    position_order: Literal["largest_loss", "largest_maintenance"] | None = Field(
+        default=None, description="which position is sent first, one at each step; left out: all at once"
+    )
     slice_above: PositiveMoney | None = Field(
         default=None,
         description='the notional above which a slice is sent, such as "100000"; left out: never',
@@ -47,10 +72,16 @@ class BookOrderRung(Section):
     cooldown: Duration | None = Field(
         default=None, description='how long after a filled slice orders are whole, such as "30s"'
     )
-    limit: Literal["none", "bankruptcy", "bankruptcy_band", "mark_band"]
+    limit: Literal[
+        "none", "bankruptcy", "bankruptcy_band", "mark_band", "oracle_band", "zero_equity", "fillable"
+    ]
     limit_bp: BasisPoints | None = Field(
         default=None,
-        description="how far beyond the bankruptcy price or the mark a band reaches, in basis points",
+        description="how far beyond the bankruptcy price, the mark or the oracle a band reaches, in basis points",
+    )
+    spread: Factor | None = Field(
+        default=None,
+        description='how much of the position\'s maintenance a fillable price is from the mark at most, such as "1.5"',
     )
     tif: Literal["ioc", "fok"]
     surplus_to: Literal["trader", "absorber"]
@@ -71,6 +102,40 @@ class BookOrderRung(Section):
                 f"limit = {json.dumps(self.limit)} stands {how} `limit_bp`",
                 "write limit_bp with a band, and only with it",
                 "limit_bp",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_whole(self) -> Self:
+        fractions = ("fraction_of_remaining", "fraction_of_original")
+        belongs = (
+            ("tiers", self.tiers, ("step_down",), False),
+            ("share", self.share, fractions, True),
+            ("cap", self.cap, ("notional_cap",), True),
+            ("exit", self.exit, ("minimal_to_exit", "smallest_fix"), False),
+            ("slice_above", self.slice_above, ("full",), False),
+        )
+        for key, value, sizes, is_needed in belongs:
+            if value is None and is_needed and self.size in sizes:
+                raise problem(f"size = {json.dumps(self.size)} stands without `{key}`", f"write {key}", key)
+            if value is not None and self.size not in sizes:
+                raise problem(
+                    f"size = {json.dumps(self.size)} stands beside `{key}`",
+                    f"{key} goes with {', '.join(sizes)}; take it out",
+                    key,
+                )
+        if self.exit is not None and self.exit[0] < self.exit[1]:
+            raise problem(
+                f"an exit at {level_text(self.exit)} of maintenance is a breach still",
+                "write a multiple of at least 1",
+                "exit",
+            )
+        if (self.spread is None) == (self.limit == "fillable"):
+            raise problem(
+                f"limit = {json.dumps(self.limit)} stands "
+                f"{'without' if self.spread is None else 'beside'} `spread`",
+                "write spread with a fillable price, and only with it",
+                "spread",
             )
         return self
 

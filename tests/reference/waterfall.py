@@ -7,6 +7,7 @@ Rows of run tables are kept as dictionaries with names of accounts in place of i
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from fractions import Fraction
 from typing import Any
@@ -378,21 +379,89 @@ class Waterfall(Deleveraging):
         episode.leg(position).left = abs(position.size)
         return Order(position, abs(position.size), value, origin, equity, episode, fund)
 
+    def asks(self, pool: Pool, positions: list[Position], rung: BookOrder) -> list[tuple[int, bool]]:
+        """Return how much of each open position of a pool is sent, and whether that is a slice."""
+        order = list(range(len(positions)))
+        if rung.order == "largest_loss":
+            order.sort(key=lambda i: (self.value(positions[i]) - positions[i].cost, i))
+        elif rung.order == "largest_maintenance":
+            order.sort(key=lambda i: (-self.position_maintenance(positions[i]), i))
+        if rung.size == "minimal_to_exit":
+            cuts = [0] * len(positions)
+            for i in order:
+                whole = abs(positions[i].size)
+                tried = [[*cuts[:i], cut, *cuts[i + 1 :]] for cut in (0, whole)]
+                if not self.restores(pool, positions, tried[0], rung):
+                    cuts = tried[1]
+                    if self.restores(pool, positions, cuts, rung):
+                        cuts[i] = bisect_left(
+                            range(whole),
+                            1,
+                            key=lambda cut: self.restores(
+                                pool, positions, [*cuts[:i], cut, *cuts[i + 1 :]], rung
+                            ),
+                        )
+            return [(cut, False) for cut in cuts]
+        if rung.size == "smallest_fix":
+            deepest = max(len(self.rules.tiers[position.market]) for position in positions)
+            cuts = [0] * len(positions)
+            for tiers in range(1, deepest + 1):
+                if not self.restores(pool, positions, cuts, rung):
+                    cuts = [self.down(position, tiers) for position in positions]
+            asked = [(cut, False) for cut in cuts]
+        else:
+            asked = [self.asked(pool, position, rung) for position in positions]
+        if rung.order:
+            first = next((i for i in order if asked[i][0]), None)
+            asked = [entry if i == first else (0, False) for i, entry in enumerate(asked)]
+        return asked
+
+    def restores(self, pool: Pool, positions: list[Position], cuts: list[int], rung: BookOrder) -> bool:
+        """Tell whether closing parts of positions at the mark, without a fee, brings a pool to the exit of a rung."""
+        due, before = 0, [position.size for position in positions]
+        for position, cut in zip(positions, cuts, strict=True):
+            position.size -= sign(position.size) * cut
+            if position.size:
+                due += self.position_maintenance(position)
+        for position, size in zip(positions, before, strict=True):
+            position.size = size
+        spare = self.equity(pool) - (1 if self.plan.breach_at_equal else 0)
+        return spare >= Fraction(*rung.exit) * due
+
+    def down(self, position: Position, tiers: int) -> int:
+        """Return what brings a position down by some margin tiers, at most to the lowest."""
+        size, value = abs(position.size), abs(self.value(position))
+        by_size = self.rules.own.get(position.market, OwnMargin()).basis == "size"
+        measure = size if by_size else value
+        edges = [tier.start for tier in self.rules.tiers[position.market] if tier.start <= measure][1:]
+        if not edges:
+            return 0
+        edge = edges[max(0, len(edges) - tiers)]
+        if by_size:
+            return size - edge + 1
+        keep = next(
+            keep for keep in self.guesses(position, edge) if abs(self.worth(position.market, keep)) <= edge
+        )
+        return size - keep
+
     def asked(self, pool: Pool, position: Position, rung: BookOrder) -> tuple[int, bool]:
         size, value = abs(position.size), abs(self.value(position))
         if rung.size == "step_down":
-            if self.rules.own.get(position.market, OwnMargin()).basis == "size":
-                edges = [tier.start for tier in self.rules.tiers[position.market] if tier.start <= size]
-                return (size - edges[-1] + 1 if len(edges) > 1 else 0), False
-            starts = [tier.start for tier in self.rules.tiers[position.market] if tier.start <= value]
-            if len(starts) < 2:
-                return 0, False
-            keep = next(
-                keep
-                for keep in self.guesses(position, starts[-1])
-                if abs(self.worth(position.market, keep)) <= starts[-1]
+            return self.down(position, rung.tiers), False
+        if rung.size.startswith("fraction_of"):
+            base = (
+                size if rung.size == "fraction_of_remaining" else abs(self.episode(pool).leg(position).size)
             )
-            return size - keep, False
+            return min(size, max(base * rung.share // RATE_ONE, LOT)), False
+        if rung.size == "notional_cap":
+            if value <= rung.cap:
+                return size, False
+            part = next(
+                part
+                for part in self.guesses(position, rung.cap)
+                if abs(self.worth(position.market, part)) <= rung.cap
+            )
+            return max(part, LOT), False
         if rung.slice_above and self.cooling.get(pool, 0) <= self.ts and value > rung.slice_above:
             part = min(size, max(size * rung.slice_rate // RATE_ONE, LOT))
             return part, part < size
@@ -421,10 +490,21 @@ class Waterfall(Deleveraging):
             exact = worth * scale / (abs(size) * per_unit)
         return exact.__ceil__() if long else exact.__floor__()
 
+    def discount(self, rung: BookOrder, position: Position, equity: int, maintenance: int) -> int:
+        """Return how much a fillable price is from the mark: the more, the less of maintenance is there."""
+        if not maintenance:
+            return 0
+        missing = min(max(maintenance - equity, 0), maintenance)
+        most = math.floor(self.position_maintenance(position) * Fraction(*rung.spread))
+        return most * missing // maintenance
+
     def band(self, position: Position, limit: int | None, rung: BookOrder) -> int:
-        """Return the price some basis points beyond the mark or a limit, rounded as a limit is."""
+        """Return the price some basis points beyond the mark, the oracle or a limit, rounded as a limit is."""
         spec, long = self.day.markets[position.market], position.size > 0
-        base = Fraction(self.marks[position.market], 10 ** (spec.mark_scale - spec.price_scale))
+        mark = self.marks[position.market]
+        if rung.limit == "oracle_band":
+            mark = self.oracles.get(position.market, mark)
+        base = Fraction(mark, 10 ** (spec.mark_scale - spec.price_scale))
         if rung.limit == "bankruptcy_band":
             assert limit is not None
             base = Fraction(limit)
@@ -437,13 +517,24 @@ class Waterfall(Deleveraging):
         suspends = self.plan.adl is not None and self.plan.adl.suspends_book
         for market in sorted({position.market for _, position, _, _, _ in batch}) if suspends else []:
             self.funds[0].judge_fund(market)
+        asks: dict[int, tuple[int, bool]] = {}
+        for pool in {id(row[0]): row[0] for row in batch}.values():
+            positions = [row[1] for row in batch if row[0] is pool]
+            for position, entry in zip(positions, self.asks(pool, positions, rung), strict=True):
+                asks[id(position)] = entry
         for pool, position, value, equity, maintenance in batch:
-            asked, sliced = self.asked(pool, position, rung)
+            asked, sliced = asks[id(position)]
             if suspends and position.market in self.funds[0].active:
                 self.met["the book is left alone"] += asked > 0
                 asked = 0
             limit = self.limit(position, value) if "bankruptcy" in rung.limit else None
-            if rung.limit == "mark_band" or (
+            if rung.limit == "zero_equity":
+                limit = self.limit(position, self.value(position) - equity)
+            if rung.limit == "fillable":
+                limit = self.limit(
+                    position, self.value(position) - self.discount(rung, position, equity, maintenance)
+                )
+            if rung.limit in ("mark_band", "oracle_band") or (
                 rung.limit == "bankruptcy_band" and limit not in (None, 0, 1 << 62)
             ):
                 limit = self.band(position, limit, rung)

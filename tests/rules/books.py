@@ -236,6 +236,12 @@ equity_scope = "account"
     WHOLE,
 )
 
+ORDERED = changed(
+    'surplus_to = "absorber"\nfee = "0.0005"',
+    'surplus_to = "absorber"\nfee = "0.0005"\nposition_order = "largest_loss"',
+    WHOLE,
+)
+
 FEES = changed(
     'surplus_to = "absorber"\nfee = "0.0005"',
     'surplus_to = "absorber"\nfee = "0.0005"\nfee_from = "improvement"\nfee_to = "absorber"',

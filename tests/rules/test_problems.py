@@ -13,6 +13,7 @@ from tests.rules.books import (
     LEVELS,
     NEEDY,
     NO_DEPTH,
+    ORDERED,
     STATIC,
     TAKEOVER,
     TERMS,
@@ -195,6 +196,7 @@ AXIS_LINES = {
     "ladder.*.margin_forfeited": (TEXT, 'margin_forfeited = "all_collateral"'),
     "ladder.*.owed": (OWED, 'owed = "stays"'),
     "ladder.*.limit": (WHOLE, 'limit = "bankruptcy"'),
+    "ladder.*.position_order": (ORDERED, 'position_order = "largest_loss"'),
     "ladder.*.fee_from": (FEES, 'fee_from = "improvement"'),
     "ladder.*.fee_to": (FEES, 'fee_to = "absorber"'),
     "ladder.*.tif": (WHOLE, 'tif = "fok"'),
@@ -256,8 +258,7 @@ def test_a_value_of_another_action(tmp_path):
         refused(tmp_path, changed('size = "full"', 'size = "step_up"')),
         key="ladder.0.size",
         problem='"step_up" is not a value of it',
-        mend='allowed now: "full"; not yet: "fraction_of_remaining", "fraction_of_original", '
-        '"fraction_of_all_positions", "minimal_to_exit", "notional_cap", "window_capacity"',
+        mend='allowed now: "full"; not yet: "fraction_of_all_positions", "window_capacity"',
     )
 
 

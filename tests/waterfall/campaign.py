@@ -100,7 +100,8 @@ def compare(
     day = random_day(seed, steps=steps, accounts=accounts)
     plan, depth = random_plan(seed, day), random_depth(seed, day)
     if ladder:
-        plan = with_ladder_axes(seed, plan)
+        has_steps = all(own.basis != "entry" for own in random_rules(seed, day).own.values())
+        plan = with_ladder_axes(seed, plan, has_steps=has_steps)
     day, plan = with_risk_price(seed, day, plan)
     books = run_waterfall(day, random_rules(seed, day), plan, depth)
     found = MemoryRun()

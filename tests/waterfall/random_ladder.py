@@ -6,12 +6,12 @@ import random
 from dataclasses import replace
 from typing import Any, cast
 
-from replay.rules.plan import ALLOCATIONS, Plan, Takeover
+from replay.rules.plan import ALLOCATIONS, LIMITS, ORDERS, SIZES, BookOrder, Plan, Rung, Takeover
 from tests.waterfall.small import RATE_ONE
 
 
-def with_ladder_axes(seed: int, plan: Plan) -> Plan:
-    """Return a plan with another bankruptcy price, drawn from a seed."""
+def with_ladder_axes(seed: int, plan: Plan, *, has_steps: bool) -> Plan:
+    """Return a plan with another bankruptcy price and other sizes and limits of its orders, drawn from a seed."""
     rng = random.Random(f"ladder {seed}")
     has_penalty = any(isinstance(rung, Takeover) and rung.penalty_rate for rung in plan.ladder)
     allocation = "maintenance_proportional" if has_penalty else rng.choice(ALLOCATIONS)
@@ -22,4 +22,27 @@ def with_ladder_axes(seed: int, plan: Plan) -> Plan:
             replace(rung, fee_from_improvement=False) if hasattr(rung, "fee_from_improvement") else rung
             for rung in ladder
         )
+    if rng.random() < 0.6:
+        ladder = tuple(_sized(rng, rung, has_steps=has_steps) for rung in ladder)
     return replace(plan, ladder=ladder, allocation=cast(Any, allocation), exit_fee_rate=fee)
+
+
+def _sized(rng: random.Random, rung: Rung, *, has_steps: bool) -> Rung:
+    """Return an order with another size, limit and order of positions, if it is one."""
+    if not isinstance(rung, BookOrder):
+        return rung
+    needs_steps = ("step_down", "smallest_fix", "minimal_to_exit")
+    size = rng.choice([name for name in SIZES if has_steps or name not in needs_steps])
+    if size != "full":
+        rung = replace(rung, slice_above=0, slice_rate=RATE_ONE, cooldown_ns=0)
+    return replace(
+        rung,
+        size=size,
+        tiers=rng.choice([1, 2, 100]),
+        share=rng.choice([RATE_ONE // 5, RATE_ONE // 2, RATE_ONE]),
+        cap=10 ** rng.randint(6, 13),
+        exit=rng.choice([(1, 1), (1, 1), (51, 50), (3, 2), (4, 1)]),
+        limit=rng.choice(LIMITS),
+        spread=rng.choice([(3, 2), (1, 10), (20, 1)]),
+        order=rng.choice(["", *ORDERS]),
+    )

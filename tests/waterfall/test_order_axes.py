@@ -80,7 +80,6 @@ def test_who_has_which_fee(tmp_path: Path, keys: str, exchange: float, vault: fl
     [
         (["ladder.0.limit=mark_band"], "without `limit_bp`"),
         (["ladder.0.limit_bp=5"], "beside `limit_bp`"),
-        (["ladder.0.limit=oracle_band"], "not yet"),
     ],
 )
 def test_what_cannot_be_is_refused(overrides: list[str], problem: str) -> None:
