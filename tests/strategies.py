@@ -487,7 +487,12 @@ def _own_margin(rng: random.Random, tiers: dict[int, list[Tier]], index: int, da
         growth = Fraction(round(Fraction(10**10) / usual), 10**12)
         factor = Fraction(rng.choice([10**9, 10**10]), 10**12)
         return OwnMargin(basis, *rng.choice([(growth, Fraction(0)), (Fraction(0), factor)]), unit)
-    return OwnMargin(basis, least=rng.choice([0, 10**8, 10**10]))
+    least = rng.choice([0, 10**8, 10**10])
+    if basis == "notional" and len(table) == 1:
+        # Of its own source, so that the seeds of known days keep their days.
+        sides = random.Random(repr((index, table)))
+        return OwnMargin(basis, least=least, short=Fraction(sides.choice([0, 1, 5, 20]), 100))
+    return OwnMargin(basis, least=least)
 
 
 # --- days as tapes -----------------------------------------------------------------------------------

@@ -143,6 +143,8 @@ class Bench:
         notional = self.notional(market, size, mark)
         tier = self.tier(market, size, cost, mark)
         start, table_rate, deduction = margin.tiers[tier]
+        if size < 0 and margin.short_rate:
+            table_rate = margin.short_rate
         rate, units, root = table_rate, None, None
         if margin.growth or margin.root:
             units = Fraction(_amount(margin, size, cost) * margin.unit[1], margin.unit[0])

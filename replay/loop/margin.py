@@ -57,7 +57,7 @@ def _root(y: int) -> int:
 
 @kernel
 def _own_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) -> int:
-    """Return the maintenance margin where tiers are picked by something else or the rate grows with the size.
+    """Return the maintenance where something else picks the tier, or the rate grows with size or differs by side.
 
     The root is taken to five decimals, rounded down; additions to a rate are rounded up, and a rate ends at 1.
     """
@@ -67,6 +67,8 @@ def _own_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) 
     while tier > m.first_tier and tiers[tier].start > key:
         tier -= 1
     rate = tiers[tier].rate
+    if size < 0 and m.short_rate != 0:
+        rate = m.short_rate
     if m.growth != 0:
         more = muldiv(amount, m.growth * m.unit_den, m.unit_num, CEIL)
         rate = RATE_ONE if more == OVERFLOW else min(rate + more, RATE_ONE)

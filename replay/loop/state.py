@@ -111,6 +111,7 @@ MARKET = np.dtype(
         ("unit_num", "i8"),  # units of quantity in a unit of size
         ("unit_den", "i8"),
         ("least", "i8"),  # least maintenance of a position
+        ("short_rate", "i8"),  # rate of shorts, in 1e-12; 0: that of the tier
     ],
     align=True,
 )
@@ -677,12 +678,14 @@ def _own_margins(records: Array, plan: Any) -> None:
         return
     records["margin_basis"], records["growth"] = plan.margin_basis, plan.margin_growth
     records["root"], records["least"] = plan.margin_root, plan.margin_least
+    records["short_rate"] = plan.margin_short
     records["unit_num"], records["unit_den"] = plan.margin_unit.T
     records["own_margin"] = (
         (plan.margin_basis != BY_NOTIONAL)
         | (plan.margin_growth != 0)
         | (plan.margin_root != 0)
         | (plan.margin_least != 0)
+        | (plan.margin_short != 0)
     )
 
 

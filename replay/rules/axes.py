@@ -58,8 +58,12 @@ AXES: Mapping[str, Axis] = {
             "risk_steps": "The rate rises by the same for each full or begun step of value above a limit.",
             "linear_size": "The rate grows evenly with the size of the position.",
             "sqrt_size": "The rate grows with the root of the size of the position.",
+            "adjustment_factor": (
+                "Maintenance is a factor, by tier, of the margin a position occupies: its value over the leverage."
+            ),
+            "weights": "A long counts less than its value and a short more; the difference is its maintenance.",
         },
-        ("adjustment_factor", "weights", "scenario_table", "external"),
+        ("scenario_table", "external"),
     ),
     "margin.size_basis": Axis(
         {

@@ -118,6 +118,7 @@ def compile_rules(
         margin_root=_column([own.root for own in margins]),
         margin_unit=_column([own.unit for own in margins]).reshape(-1, 2),
         margin_least=_column([own.least for own in margins]),
+        margin_short=_column([own.short_rate for own in margins]),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from replay.errors import RulesError
 from replay.rules.margin import (
+    FactorMargin,
     FlatMargin,
     Margin,
     MarginTable,
@@ -18,6 +19,8 @@ from replay.rules.margin import (
     SizesMargin,
     StepsMargin,
     StepsTable,
+    WeightsMargin,
+    WeightsTable,
     exact_deductions,
     table_of,
     tables_of,
@@ -44,6 +47,7 @@ class MarketMargin:
         root: Factor of the root of the size, in 1e-12; 0: none.
         unit: Quantity units in a unit of the underlying or a contract, as (num, den).
         least: Least maintenance of a position in atoms.
+        short_rate: The rate of shorts, in 1e-12; 0: that of the tiers.
     """
 
     tiers: tuple[Tier, ...]
@@ -52,6 +56,7 @@ class MarketMargin:
     root: int = 0
     unit: tuple[int, int] = (1, 1)
     least: int = 0
+    short_rate: int = 0
 
 
 def margin_of(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]) -> MarketMargin:
@@ -79,6 +84,10 @@ def margin_of(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]
     if isinstance(margin, RootsMargin):
         roots = margin.roots[index]
         return MarketMargin(((0, roots.base_rate, 0),), basis, 0, roots.factor, unit, least)
+    if isinstance(margin, WeightsMargin):
+        weights = margin.weights[index]
+        long, short = RATE_ONE - weights.long + fee, weights.short - RATE_ONE + fee
+        return MarketMargin(((0, long, 0),), least=least, short_rate=short)
     tiers = margin.tables[index].tiers
     rates = [tier.rate + fee for tier in tiers]
     starts = [tier.start for tier in tiers]
@@ -89,6 +98,8 @@ def margin_of(book: RuleBook, market: Market, ledgers: Sequence[tuple[str, str]]
             tier.model_copy(update={"rate": rate}) for tier, rate in zip(tiers, rates, strict=True)
         )
         deductions = [exact // RATE_ONE for exact in exact_deductions(shared)]
+    if isinstance(margin, FactorMargin):
+        rates = [-(-tier.rate // margin.leverage) + fee for tier in tiers]
     if basis == BY_SIZE:
         starts = [-(-start * unit[0] // (ATOM * unit[1])) for start in starts]
     return MarketMargin(tuple(zip(starts, rates, deductions, strict=True)), basis, unit=unit, least=least)
@@ -125,6 +136,9 @@ def _rates(margin: Margin) -> Iterator[tuple[str, int]]:
         elif isinstance(table, MarginTable):
             for number, tier in enumerate(table.tiers):
                 yield f"{key}.{index}.tiers.{number}.rate", tier.rate
+        elif isinstance(table, WeightsTable):
+            yield f"{key}.{index}.long", RATE_ONE - table.long
+            yield f"{key}.{index}.short", table.short - RATE_ONE
         else:
             yield f"{key}.{index}.base_rate", table.base_rate
 

@@ -29,7 +29,7 @@ def _percent(rate: str) -> str:
 
 
 _OTHERS = "(left out)"
-TABLES = ("margin.tables.*", "margin.steps.*", "margin.sizes.*", "margin.roots.*")
+TABLES = ("margin.tables.*", "margin.steps.*", "margin.sizes.*", "margin.roots.*", "margin.weights.*")
 """The tables of margins, each for some markets or for all others."""
 _LISTED = 4
 
@@ -78,6 +78,11 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "margin.roots.*.factor": lambda value: (
         f"four fifths of that and {_percent(value)} x root of (10 x size + 1)."
     ),
+    "margin.leverage": lambda value: (
+        f"A position occupies its value over {value}; the rates of the tiers are shares of that."
+    ),
+    "margin.weights.*.long": lambda value: f"Of its value a long counts {value},",
+    "margin.weights.*.short": lambda value: f"and a short {value}; the difference to 1 is its maintenance.",
     "margin.share": lambda value: f"Maintenance is {_percent(value)} of the initial margin.",
     "ladder.*.level": _level,
     "ladder.*.slice_above": lambda value: f"Of a position of more than {value} only a slice is sent,",

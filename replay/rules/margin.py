@@ -13,6 +13,7 @@ from replay.rules.numbers import (
     Count,
     Fee,
     Money,
+    Multiple,
     Part,
     PositiveMoney,
     Rate,
@@ -145,6 +146,33 @@ class RootsTable(_Table):
 _SomeTable = TypeVar("_SomeTable", bound=_Table)
 
 
+class WeightsTable(_Table):
+    """``[[margin.weights]]``: some markets, of whose value a long counts less and a short more.
+
+    Health is the sum of amount x price x weight, so a long lacks ``1 - long`` of its value and a short
+    ``short - 1``. Source: venue-rules.md section 10.1.
+    """
+
+    long: Part = Field(description='the weight of a long, below 1, such as "0.95"')
+    short: Multiple = Field(description='the weight of a short, above 1 and at most 2, such as "1.05"')
+
+    @field_validator("long")
+    @classmethod
+    def _below_one(cls, long: int) -> int:
+        if long == RATE_ONE:
+            raise problem("a long of weight 1 has no maintenance", "write a weight below 1")
+        return long
+
+    @field_validator("short")
+    @classmethod
+    def _above_one(cls, short: int) -> int:
+        if not RATE_ONE < short <= 2 * RATE_ONE:
+            raise problem(
+                f"a short of weight {format_units(short, RATE_SCALE)}", "write a weight above 1, at most 2"
+            )
+        return short
+
+
 def _one_each(tables: tuple[_SomeTable, ...]) -> tuple[_SomeTable, ...]:
     """Check that no market and currency has two tables."""
     seen: dict[tuple[str | None, str], int] = {}
@@ -223,6 +251,34 @@ class ShareMargin(_Margin):
         return _without_deductions(tables, "im_fraction")
 
 
+class FactorMargin(_Margin):
+    """``[margin]`` of shape ``adjustment_factor``: a factor by tier of the margin that a position occupies.
+
+    A position occupies its value over the leverage; a pool is in breach when its equity is no more than the sum
+    of occupied margins times their factors. Source: venue-rules.md section 16.
+    """
+
+    shape: Literal["adjustment_factor"]
+    leverage: Count = Field(description="the leverage that accounts set, such as 20: no tape tells it")
+    tables: _OneEach[MarginTable] = Field(
+        description="a [[margin.tables]] table for some markets, or for all others; its rates are factors"
+    )
+
+    @field_validator("tables")
+    @classmethod
+    def _nothing_deducted(cls, tables: tuple[MarginTable, ...]) -> tuple[MarginTable, ...]:
+        return _without_deductions(tables, "adjustment_factor")
+
+
+class WeightsMargin(_Margin):
+    """``[margin]`` of shape ``weights``: what a position's value counts for, by side."""
+
+    shape: Literal["weights"]
+    weights: _OneEach[WeightsTable] = Field(
+        description="a [[margin.weights]] table for some markets, or for all others"
+    )
+
+
 class StepsMargin(_Margin):
     """``[margin]`` of shape ``risk_steps``: a base rate, and more for each step of value above a limit."""
 
@@ -296,13 +352,23 @@ def _with_deduction(place: str, tier: Tier, exact: int) -> Tier:
 
 
 Margin = Annotated[
-    FlatMargin | BracketMargin | WholeMargin | ShareMargin | StepsMargin | SizesMargin | RootsMargin,
+    FlatMargin
+    | BracketMargin
+    | WholeMargin
+    | ShareMargin
+    | FactorMargin
+    | StepsMargin
+    | SizesMargin
+    | RootsMargin
+    | WeightsMargin,
     Field(discriminator="shape"),
 ]
 """``[margin]``, by its shape."""
 
 
-def tables_of(margin: Margin) -> tuple[str, Sequence[MarginTable | StepsTable | SizesTable | RootsTable]]:
+def tables_of(
+    margin: Margin,
+) -> tuple[str, Sequence[MarginTable | StepsTable | SizesTable | RootsTable | WeightsTable]]:
     """Return the key and the tables of a margin that is not flat."""
     if isinstance(margin, StepsMargin):
         return "margin.steps", margin.steps
@@ -310,5 +376,7 @@ def tables_of(margin: Margin) -> tuple[str, Sequence[MarginTable | StepsTable | 
         return "margin.sizes", margin.sizes
     if isinstance(margin, RootsMargin):
         return "margin.roots", margin.roots
-    assert isinstance(margin, BracketMargin | WholeMargin | ShareMargin), "a flat margin has no tables"
+    if isinstance(margin, WeightsMargin):
+        return "margin.weights", margin.weights
+    assert not isinstance(margin, FlatMargin), "a flat margin has no tables"
     return "margin.tables", margin.tables

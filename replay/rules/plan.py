@@ -317,7 +317,7 @@ class Plan:
             :data:`ALLOCATIONS`.
         assumptions: What the rule file assumes because the venue does not publish it.
         margin_basis: int64[markets], what picks the tier and is what ``tier_from`` counts: :data:`BY_NOTIONAL`,
-            :data:`BY_ENTRY` or :data:`BY_SIZE`; None, as of the four that follow: by notional everywhere.
+            :data:`BY_ENTRY` or :data:`BY_SIZE`; None, as of the five that follow: by notional everywhere.
         margin_growth: int64[markets], what a unit of size adds to the rate, in 1e-12.
         margin_root: int64[markets], factor of ``sqrt(10 * size + 1)``, in 1e-12: with it the rate is the larger
             of the tier's rate and 4/5 of that rate plus the factor times the root.
@@ -328,6 +328,7 @@ class Plan:
         session_start_ns: At what time of the day (UTC) a session begins.
         risk_price: Which price of the tape is the mark: ``mark``, ``oracle`` (the index where a tape has none), or
             ``index``.
+        margin_short: int64[markets], rate of shorts in 1e-12, instead of that of the tier; 0: the same.
         oracle_key: The key of the rule file that needs oracle prices; empty: none does.
         exit_fee_rate: The taker fee that a bankruptcy price leaves room for, in 1e-12 of its value.
     """
@@ -360,3 +361,4 @@ class Plan:
     def absorber(self) -> Absorber | None:
         """The first of the absorbers; None if there is none."""
         return self.absorbers[0] if self.absorbers else None
+    margin_short: npt.NDArray[np.int64] | None = None

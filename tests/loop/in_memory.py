@@ -175,6 +175,7 @@ def margin_columns(rules: Rules, markets: int) -> dict[str, Any]:
         "margin_root": np.array([int(entry.factor * 10**12) for entry in own]),
         "margin_unit": np.array([(entry.unit, 1) for entry in own], np.int64).reshape(-1, 2),
         "margin_least": np.array([entry.least for entry in own]),
+        "margin_short": np.array([int(entry.short * 10**12) for entry in own]),
     }
 
 

@@ -145,7 +145,7 @@ class OwnMargin(NamedTuple):
 
     ``basis`` is ``notional``, ``entry`` or ``size``; ``growth`` is added to the rate for each unit of
     quantity or entry value (of ``unit`` whole numbers), ``factor * sqrt(10 * quantity + 1)`` to four fifths
-    of it; ``least`` is in atoms.
+    of it; ``least`` is in atoms; a short has the rate ``short``, if there is one.
     """
 
     basis: str = "notional"
@@ -153,6 +153,7 @@ class OwnMargin(NamedTuple):
     factor: Fraction = Fraction(0)
     unit: int = 1
     least: int = 0
+    short: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -384,7 +385,8 @@ class Books:
         tier = [tier for tier in self.rules.tiers[position.market] if tier.start <= key][-1]
         measured = position.cost if own.basis == "entry" else position.size
         quantity = Fraction(abs(measured), own.unit)
-        rate = min(Fraction(1), tier.rate + up(quantity * own.growth))
+        base = own.short if position.size < 0 and own.short else tier.rate
+        rate = min(Fraction(1), base + up(quantity * own.growth))
         if own.factor:
             root = Fraction(math.isqrt(math.floor((10 * quantity + 1) * 10**10)), 10**5)
             rate = min(Fraction(1), max(rate, up(Fraction(4, 5) * rate) + up(own.factor * root)))

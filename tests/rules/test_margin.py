@@ -151,6 +151,30 @@ factor = "0.0001"
     assert found == pytest.approx(float(rate) * 10**6, rel=1e-5)
 
 
+def test_a_factor_of_the_margin_that_a_position_occupies(tmp_path):
+    """At 20x a position of 4,000 occupies 200, of which 30 % is due; one of 80,000 occupies 4,000: 50 %."""
+    factors = """shape = "adjustment_factor"
+leverage = {leverage}
+[[margin.tables]]
+currencies = ["USDC"]
+tiers = [{{ from = 0, rate = "0.2" }}, {{ from = 1000, rate = "0.3" }}, {{ from = 5000, rate = "0.5" }}]
+"""
+    state = state_of(tmp_path, factors.format(leverage=20))
+    assert due(state, notional=4_000) == 60
+    assert due(state, notional=80_000) == 2_000
+    assert due(state_of(tmp_path, factors.format(leverage=10)), notional=4_000) == 120
+
+
+def test_weights_by_side(tmp_path):
+    """Of a long of 10,000 at a weight of 0.95 lacks 500, of a short at 1.08 lack 800; a fee of 0.1 % adds 10."""
+    weights = 'shape = "weights"\n[[margin.weights]]\ncurrencies = ["USDC"]\nlong = "0.95"\nshort = "1.08"\n'
+    state = state_of(tmp_path, weights)
+    assert due(state, contracts=1, notional=10_000) == 500
+    assert due(state, contracts=-1, notional=10_000) == 800
+    with_fee = state_of(tmp_path, weights, extra='exit_fee = "0.001"')
+    assert due(with_fee, contracts=-1, notional=10_000) == 810
+
+
 @pytest.mark.parametrize(
     ("basis", "rate"),
     [
@@ -237,6 +261,24 @@ def test_the_floor_of_a_band_is_the_least_of_all_its_marks(tmp_path_factory, siz
             "base_size",
             'exit_fee = "0.0005"',
             "not to hold a fee",
+        ),
+        (
+            'shape = "weights"\n[[margin.weights]]\ncurrencies = ["USDC"]\nlong = "1"\nshort = "1.1"\n',
+            "notional_mark",
+            "",
+            "a long of weight 1",
+        ),
+        (
+            'shape = "weights"\n[[margin.weights]]\ncurrencies = ["USDC"]\nlong = "0.9"\nshort = "2.1"\n',
+            "notional_mark",
+            "",
+            "a short of weight 2.1",
+        ),
+        (
+            'shape = "adjustment_factor"\nleverage = 0\n' + TIERS,
+            "notional_mark",
+            "",
+            "leverage",
         ),
         (
             'shape = "risk_steps"\n[[margin.steps]]\ncurrencies = ["BTC"]\nbase_limit = 200\n'
