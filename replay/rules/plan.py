@@ -356,9 +356,9 @@ class Plan:
     margin_root: npt.NDArray[np.int64] | None = None
     margin_unit: npt.NDArray[np.int64] | None = None
     margin_least: npt.NDArray[np.int64] | None = None
+    margin_short: npt.NDArray[np.int64] | None = None
 
     @property
     def absorber(self) -> Absorber | None:
         """The first of the absorbers; None if there is none."""
         return self.absorbers[0] if self.absorbers else None
-    margin_short: npt.NDArray[np.int64] | None = None

@@ -132,7 +132,7 @@ def test_several_problems_name_the_first_and_count_the_rest(tmp_path):
             "margin.shape",
             "`shape` is missing in [margin]",
             'write one of "flat", "bracket_deduction", "bracket_whole", "im_fraction", "risk_steps", '
-            '"linear_size", "sqrt_size"',
+            '"linear_size", "sqrt_size", "adjustment_factor", "weights"',
         ),
         (
             'venue = "somewhere"\n',
