@@ -23,6 +23,7 @@ BOUND = 1 << 62
 MAX_SCALE = 18
 NS_PER_SECOND = 1_000_000_000
 NS_PER_MINUTE = 60 * NS_PER_SECOND
+NS_PER_DAY = 86_400 * NS_PER_SECOND
 NS_PER_HOUR = 60 * NS_PER_MINUTE
 
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)

@@ -8,6 +8,7 @@ has at most 18 digits that count on each side of the bounds of int64, so nothing
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -39,6 +40,31 @@ def parse_number(text: str) -> tuple[int, int]:
     mantissa, digits = parse_decimal(text)
     if digits > MAX_SCALE or abs(mantissa) >= 10**MAX_SCALE:
         raise ValueError(f"{text!r} has more than {MAX_SCALE} digits")
+    return mantissa, digits
+
+
+def number_of(
+    field: str, text: str, *, positive: bool, parse: Callable[[str], tuple[int, int]] = parse_decimal
+) -> tuple[int, int]:
+    """Read what a field holds as a decimal ``(mantissa, digits)``.
+
+    Args:
+        field: What the message calls it.
+        text: What it holds.
+        positive: Whether it has to be above zero.
+        parse: :func:`replay.units.parse_decimal`, or what remembers its results.
+
+    Raises:
+        ValueError: It holds no number, one of more than 18 digits, or one that is not above zero.
+    """
+    try:
+        mantissa, digits = parse(text)
+    except ValueError as failure:
+        raise ValueError(f"{field} {failure}") from None
+    if digits > MAX_SCALE or abs(mantissa) >= 10**MAX_SCALE:
+        raise ValueError(f"{field} {text} has more than {MAX_SCALE} digits")
+    if positive and mantissa <= 0:
+        raise ValueError(f"{field} {text} is not above zero")
     return mantissa, digits
 
 

@@ -19,10 +19,16 @@ from replay.sources._book_lines import Level, LineBook, line_level, moment
 from replay.sources._books import level_columns
 from replay.sources._json import read_values
 from replay.sources._merge import Columns
+from replay.sources._numbers import number_of
 from replay.sources._read import Lines
 from replay.sources._rejects import Rejects
 from replay.sources.feeds import BookMessage
-from replay.units import MAX_SCALE, NS_PER_SECOND, RATE_SCALE, parse_decimal, rescale
+from replay.units import (
+    NS_PER_SECOND,
+    RATE_SCALE,
+    parse_decimal,
+    rescale,
+)
 
 _NAME = re.compile(r"[A-Z0-9]+(?:_(?:USDC|USDT))?-(?:PERPETUAL|\d{1,2}[A-Z]{3}\d{2})")
 _IN_FILE = re.compile(rf"(?<![A-Z0-9_])({_NAME.pattern})(?![A-Z0-9-])")
@@ -58,15 +64,7 @@ def _number(row: Mapping[str, Any], key: str, *, positive: bool = True) -> tuple
     found = row.get(key)
     if type(found) is not str:
         raise ValueError(f"lacks {key}" if found is None else f"{key} is no number")
-    try:
-        mantissa, digits = _decimal(found)
-    except ValueError as failure:
-        raise ValueError(f"{key} {failure}") from None
-    if digits > MAX_SCALE or abs(mantissa) >= 10**MAX_SCALE:
-        raise ValueError(f"{key} {found} has more than {MAX_SCALE} digits")
-    if positive and mantissa <= 0:
-        raise ValueError(f"{key} {found} is not above zero")
-    return mantissa, digits
+    return number_of(key, found, positive=positive, parse=_decimal)
 
 
 def _whole(row: Mapping[str, Any], key: str) -> int:

@@ -8,7 +8,9 @@ trading and funding made of it in between stands in one row. Fees of liquidation
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import (
+    Sequence,
+)
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,12 +130,6 @@ def _write(tables: dict[str, list[Any]], writer: TapeWriter, counts: dict[str, i
     _write_funding(tables[FUNDING], priced, writer, counts)
 
 
-def _append(writer: TapeWriter, table: str, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    columns = list(zip(*rows, strict=True))
-    if columns:
-        writer.append(table, dict(zip(names, columns, strict=True)))
-
-
 def _write_cash(
     deposits: list[Deposit], liquidations: list[Liquidation], writer: TapeWriter, counts: dict[str, int]
 ) -> None:
@@ -165,7 +161,7 @@ def _write_cash(
             book(row.ts, row.user, -row.to_liquidator - row.to_fund, TransferKind.MOVE)
             book(row.ts, row.liquidator, row.to_liquidator, TransferKind.MOVE)
             book(row.ts, FUND, row.to_fund, TransferKind.MOVE)
-    _append(writer, "transfers", ("ts", "account", "ledger", "amount", "kind"), rows)
+    writer.append_rows("transfers", "ts account ledger amount kind", rows)
 
 
 def _write_liquidations(liquidations: list[Liquidation], writer: TapeWriter, counts: dict[str, int]) -> None:
@@ -176,9 +172,7 @@ def _write_liquidations(liquidations: list[Liquidation], writer: TapeWriter, cou
         (row.ts, place, writer.account(row.user), "cross", row.method, row.value, row.equity)
         for place, row in enumerate(liquidations)
     )
-    _append(
-        writer, "liquidations", ("ts", "liquidation", "account", "mode", "method", "notional", "equity"), rows
-    )
+    writer.append_rows("liquidations", "ts liquidation account mode method notional equity", rows)
 
 
 def _write_funding(
@@ -201,7 +195,7 @@ def _write_funding(
             continue
         rate = divide_half_even(row.rate * 10**8, row.mark)  # 1e-14 a unit over 1e-10 is 1e-4, in 1e-12
         rows.append((row.ts, writer.market(name_of(row.market), settle="USDC"), rate))
-    _append(writer, "funding", ("ts", "market", "rate"), rows)
+    writer.append_rows("funding", "ts market rate", rows)
 
 
 def _write_prices(records: list[Funding | Curve], writer: TapeWriter) -> dict[int, int]:
@@ -217,7 +211,7 @@ def _write_prices(records: list[Funding | Curve], writer: TapeWriter) -> dict[in
         if isinstance(row, Funding):
             rows.append((row.ts, market, row.oracle, PRICE_DIGITS, int(PriceKind.ORACLE)))
         rows.append((row.ts, market, row.mark, PRICE_DIGITS, int(PriceKind.MARK)))
-    _append(writer, "prices", ("ts", "market", "price", "price_digits", "kind"), rows)
+    writer.append_rows("prices", "ts market price price_digits kind", rows)
     return first
 
 

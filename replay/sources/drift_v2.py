@@ -220,16 +220,16 @@ def _write(
     if fund is not None and fund.fund:
         amount = rescale(fund.fund, fund.decimals, _ATOM)[0]
         pools.append((writer.account(FUND), ledger, amount, int(Grade.KNOWN)))
-    _append(writer, "accounts", "account ledger cash grade", pools)
-    _append(
-        writer, "positions", "account market mode size size_digits entry_price entry_price_digits", positions
+    writer.append_rows("accounts", "account ledger cash grade", pools)
+    writer.append_rows(
+        "positions", "account market mode size size_digits entry_price entry_price_digits", positions
     )
     prices = [
         (perp.ts, markets[index], *perp.oracle, int(kind))
         for index, perp in sorted(perps.items(), key=lambda item: (item[1].ts, item[0]))
         for kind in (PriceKind.ORACLE, PriceKind.MARK)
     ]
-    _append(writer, "prices", "ts market price price_digits kind", prices)
+    writer.append_rows("prices", "ts market price price_digits kind", prices)
 
 
 _ATOM = 8
@@ -256,12 +256,6 @@ def _opened(position: Position, perp: Perp) -> tuple[int, int]:
         entry = max(1, rescale(*perp.oracle, _ENTRY_DIGITS)[0])
     brought = position.quote * 10**12 + position.size * entry * 10**3 - due
     return divide_half_even(brought, 10**10), entry
-
-
-def _append(writer: TapeWriter, table: str, names: str, rows: Sequence[Sequence[Any]]) -> None:
-    columns = list(zip(*rows, strict=True))
-    if columns:
-        writer.append(table, dict(zip(names.split(), columns, strict=True)))
 
 
 SOURCE = Source(

@@ -12,8 +12,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from replay.sources._numbers import is_supported_moment
-from replay.units import MAX_SCALE, parse_decimal, parse_time, rescale
+from replay.sources._numbers import is_supported_moment, number_of
+from replay.units import (
+    MAX_SCALE,
+    parse_time,
+    rescale,
+)
 
 Number = tuple[int, int]
 Cells = Mapping[str, str]
@@ -110,16 +114,7 @@ def _cell(cells: Cells, key: str) -> str:
 
 
 def _number(cells: Cells, key: str, *, positive: bool = False) -> Number:
-    found = _cell(cells, key)
-    try:
-        mantissa, digits = parse_decimal(found)
-    except ValueError as failure:
-        raise ValueError(f"{key}: {failure}") from None
-    if digits > MAX_SCALE or abs(mantissa) >= 10**MAX_SCALE:
-        raise ValueError(f"{key}: {found} has more than {MAX_SCALE} digits")
-    if positive and mantissa <= 0:
-        raise ValueError(f"{key}: {found} is not above zero")
-    return mantissa, digits
+    return number_of(f"{key}:", _cell(cells, key), positive=positive)
 
 
 def _whole(cells: Cells, key: str, *, places: int = 0) -> int:

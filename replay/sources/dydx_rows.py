@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from replay.sources._numbers import is_supported_moment
+from replay.sources._numbers import is_supported_moment, number_of
 from replay.units import MAX_SCALE, NS_PER_MINUTE, parse_decimal, parse_time, rescale
 
 Number = tuple[int, int]
@@ -139,16 +139,7 @@ def word(row: Row, key: str, words: tuple[str, ...] | Mapping[str, Any]) -> str:
 
 def number(row: Row, key: str, *, positive: bool = True) -> Number:
     """Return a decimal number as mantissa and digits."""
-    found = text(row, key)
-    try:
-        mantissa, digits = parse_decimal(found)
-    except ValueError as failure:
-        raise ValueError(f"{key} {failure}") from None
-    if digits > MAX_SCALE or abs(mantissa) >= 10**MAX_SCALE:
-        raise ValueError(f"{key} {found} has more than {MAX_SCALE} digits")
-    if positive and mantissa <= 0:
-        raise ValueError(f"{key} {found} is not above zero")
-    return mantissa, digits
+    return number_of(key, text(row, key), positive=positive)
 
 
 def atoms(row: Row, key: str) -> int:

@@ -54,11 +54,6 @@ class DydxTape:
         tick, lot = (None, None) if steps is None else (steps.tick, steps.lot)
         return self._writer.market(ticker, settle=_DOLLAR, tick=tick, lot=lot)
 
-    def _append(self, table: str, names: str, rows: Iterable[Sequence[Any]]) -> None:
-        columns = list(zip(*rows, strict=True))
-        if columns:
-            self._writer.append(table, dict(zip(names.split(), columns, strict=True)))
-
     def add_opening(self, subaccounts: Sequence[Subaccount]) -> dict[str, int]:
         """Append the first state told of each account; return after which block each account's rows count.
 
@@ -82,8 +77,8 @@ class DydxTape:
                     (account, self._market(position.ticker), int(Mode.CROSS), *position.size, *position.entry)
                 )
             pools.append((account, self._ledger, cash, int(Grade.KNOWN)))
-        self._append("accounts", "account ledger cash grade", pools)
-        self._append(
+        self._writer.append_rows("accounts", "account ledger cash grade", pools)
+        self._writer.append_rows(
             "positions", "account market mode size size_digits entry_price entry_price_digits", positions
         )
         return {state.account: state.height for state in first.values()}
@@ -125,7 +120,7 @@ class DydxTape:
                     (fill.ts, place, fill.account, fill.ticker, fill.side, fill.size, fill.price, fill.kind)
                 )
         self.counts["fills without their other row"] += sum(row[13] == 0 for row in rows)
-        self._append(
+        self._writer.append_rows(
             "fills",
             "ts block market account qty qty_digits price price_digits fee fee_ledger role kind match paired victim "
             "mode",
@@ -159,7 +154,7 @@ class DydxTape:
                     trade.kind,
                 )
             )
-        self._append("trades", "ts market price price_digits qty qty_digits taker_side", rows)
+        self._writer.append_rows("trades", "ts market price price_digits qty qty_digits taker_side", rows)
 
     def add_liquidations(self) -> None:
         """Append a liquidation for each forced fill, and for each forced trade of nobody in particular."""
@@ -180,7 +175,7 @@ class DydxTape:
                 )
             )
             self.counts["auto-deleveragings"] += kind == DELEVERAGED
-        self._append(
+        self._writer.append_rows(
             "liquidations",
             "ts liquidation account market qty qty_digits price price_digits price_kind method",
             rows,
@@ -203,7 +198,7 @@ class DydxTape:
                 (move.ts, self._writer.account(name), self._ledger, sign * move.amount, int(kind))
                 for name, sign in ends
             ]
-        self._append("transfers", "ts account ledger amount kind", rows)
+        self._writer.append_rows("transfers", "ts account ledger amount kind", rows)
 
     def add_prices(self, funding: list[Funding], prices: list[Price]) -> None:
         """Append oracle prices, which are marks, too, and last prices; then funding rates.
@@ -216,9 +211,9 @@ class DydxTape:
             market = self._market(price.ticker)
             kinds = (PriceKind.ORACLE, PriceKind.MARK) if price.is_oracle else (PriceKind.LAST,)
             rows += [(price.ts, market, *price.price, int(kind)) for kind in kinds]
-        self._append("prices", "ts market price price_digits kind", rows)
+        self._writer.append_rows("prices", "ts market price price_digits kind", rows)
         rates = sorted({(row.ts, self._market(row.ticker), row.rate) for row in funding})
-        self._append("funding", "ts market rate", rates)
+        self._writer.append_rows("funding", "ts market rate", rates)
 
 
 def _partners(fills: Sequence[Fill]) -> dict[int, int]:

@@ -15,7 +15,11 @@ import duckdb
 
 from replay.tape.findings import Finding, Severity
 from replay.tape.read import Tape
-from replay.units import NS_PER_SECOND, format_time
+from replay.units import (
+    NS_PER_DAY,
+    NS_PER_SECOND,
+    format_time,
+)
 
 CONSECUTIVE_PERCENT = 90
 """Ids are taken for consecutive where at least so many of a market's steps are 1; only then are some missing."""
@@ -25,8 +29,6 @@ STRAY_PER_MILLE = 10
 
 CLAMPED = "moments before that of the row before"
 """Count of an importer: rows that came with an earlier moment than the row before and were given its moment."""
-
-_DAY_NS = 86_400 * NS_PER_SECOND
 
 
 def check_feed(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
@@ -89,7 +91,7 @@ def _days(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding
     found = connection.execute(
         f"""
         WITH days AS (
-            SELECT market, ts // {_DAY_NS} AS day, count(*) AS rows, min(ts) AS ts, min(seq) AS seq
+            SELECT market, ts // {NS_PER_DAY} AS day, count(*) AS rows, min(ts) AS ts, min(seq) AS seq
             FROM trades GROUP BY ALL
         )
         SELECT market, sum(rows)::BIGINT, min(ts), min(seq) FROM (

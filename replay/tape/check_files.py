@@ -16,7 +16,12 @@ from replay.folders import sha256_file
 from replay.tape.findings import Finding, Severity
 from replay.tape.read import Tape
 from replay.tape.schema import EVENT_TABLES, MANIFEST, TABLES
-from replay.units import NS_PER_SECOND, format_time, parse_time
+from replay.units import (
+    NS_PER_DAY,
+    NS_PER_SECOND,
+    format_time,
+    parse_time,
+)
 
 GAP_FACTOR = 100
 """A silence is noted from this many times the table's usual time between moments."""
@@ -27,7 +32,6 @@ LEAST_INTERVALS = 20
 _UNITS = ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"))
 _FLOWING = ("prices", "fills", "trades", "depth")
 _BATCH_ROWS = 1 << 17
-_DAY_NS = 86_400 * NS_PER_SECOND
 _FINE = 8  # buckets per doubling in the histogram of intervals
 
 Ints = npt.NDArray[np.int64]
@@ -84,7 +88,7 @@ def _day(path: str, table: str) -> int | None:
     """Return the day, counted from 1970, of a file's folder such as ``fills/date=2025-10-10``."""
     folder, _, text = str(Path(path).parent).partition("/date=")
     try:
-        return parse_time(text) // _DAY_NS if folder == table else None
+        return parse_time(text) // NS_PER_DAY if folder == table else None
     except ValueError:
         return None
 
@@ -195,7 +199,7 @@ class _Walk:
                     ts, seq = (column.to_numpy() for column in batch.columns)
                     if not len(ts):
                         continue
-                    self._foreign.add(ts // _DAY_NS != day, ts, seq)
+                    self._foreign.add(ts // NS_PER_DAY != day, ts, seq)
                     low, high = int(ts.min()), int(ts.max())
                     self.span = (min(low, (self.span or (low, 0))[0]), max(high, (self.span or (0, high))[1]))
                     if before is not None:

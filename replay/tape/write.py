@@ -7,7 +7,7 @@ and the second scales them by array arithmetic while it writes Parquet. Memory s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -37,11 +37,17 @@ from replay.tape.schema import (
     Payoff,
     Table,
 )
-from replay.units import BOUND, MAX_SCALE, NS_PER_SECOND, day_of, format_time, format_units
+from replay.units import (
+    BOUND,
+    MAX_SCALE,
+    NS_PER_DAY,
+    day_of,
+    format_time,
+    format_units,
+)
 
 Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any] | pa.Array]
 
-_DAY_NS = 86_400 * NS_PER_SECOND
 _DELTA = {"ts", "seq", "block", "match", "liquidation"}
 _POWERS = np.array([10**k for k in range(MAX_SCALE + 1)], dtype=np.int64)
 
@@ -167,6 +173,18 @@ class TapeWriter:
             spec.scales["qty_scale"] = lot[1]
         self._specs.append(spec)
         return market
+
+    def append_rows(self, table: str, names: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Append rows that are given one by one; see :meth:`append`.
+
+        Args:
+            table: The table.
+            names: The names of their columns, with spaces between.
+            rows: A value for each name.
+        """
+        columns = list(zip(*rows, strict=True))
+        if columns:
+            self.append(table, dict(zip(names.split(), columns, strict=True)))
 
     def append(self, table: str, columns: Columns) -> None:
         """Append rows to a table; event rows must come in order of time.
@@ -391,13 +409,13 @@ class TapeWriter:
 
         for staged in stage.batches():
             batch = scale_batch(staged)
-            days = batch.column("ts").to_numpy() // _DAY_NS
+            days = batch.column("ts").to_numpy() // NS_PER_DAY
             cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), batch.num_rows]
             for start, end in pairwise(cuts):
                 if days[start] != day:
                     close()
                     day = int(days[start])
-                    relative = f"{stage.table.name}/date={day_of(day * _DAY_NS)}/part-0.parquet"
+                    relative = f"{stage.table.name}/date={day_of(day * NS_PER_DAY)}/part-0.parquet"
                     (self._folder / relative).parent.mkdir(parents=True)
                     writer = _parquet_writer(self._folder / relative, stage.table)
                 pending.append(batch.slice(start, end - start))

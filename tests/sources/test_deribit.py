@@ -7,6 +7,7 @@ funding and overlapping pages are written here after tape-formats.md, section 5.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from replay.errors import SourceError
 from replay.rules import load_rules
 from replay.run.execute import run
 from replay.sources import import_source
-from replay.tape.check import check_tape
 from replay.tape.populate import Population, populate
-from replay.tape.read import Tape, open_tape
+from replay.tape.read import open_tape
 from replay.tape.schema import Payoff, PriceKind, Side
 from replay.units import parse_time
 from tests.end_to_end.recordings import recording
+from tests.sources.kept_answers import checked_tape, write
 from tests.sources.test_recorded_messages import recorded
 
 START = 1_760_130_900_000  # 2025-10-10T21:15:00Z
@@ -81,21 +82,7 @@ BOOK = (
 )
 
 
-def write(folder: Path, **files: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, documents in files.items():
-        lines = documents if isinstance(documents, list | tuple) else [documents]
-        (folder / f"{name}.json").write_text(
-            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
-        )
-    return folder
-
-
-def imported(folder: Path, out: Path) -> Tape:
-    import_source("deribit", [folder], out, force=True)
-    tape = open_tape(out)
-    assert check_tape(tape).ok
-    return tape
+imported = partial(checked_tape, "deribit")
 
 
 # --- recorded answers and messages

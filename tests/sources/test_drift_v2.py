@@ -7,6 +7,7 @@ import io
 import shutil
 import tarfile
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from replay.errors import SourceError
 from replay.rules import load_rules
 from replay.run.execute import run
 from replay.sources import import_source
-from replay.tape.check import check_tape
 from replay.tape.read import Tape, open_tape
 from replay.tape.schema import Grade, PriceKind
 from replay.units import parse_time
 from tests.end_to_end.recordings import recording
+from tests.sources.kept_answers import checked_tape
 
 ANN, BEN = "A" * 44, "B" * 43
 DEPOSIT, BORROW = "SpotBalanceType.Deposit()", "SpotBalanceType.Borrow()"
@@ -81,11 +82,7 @@ def snapshot(folder: Path, **users: dict[str, str]) -> Path:
     return folder
 
 
-def imported(source: Path, out: Path) -> Tape:
-    import_source("drift-v2", [source], out, force=True)
-    tape = open_tape(out)
-    assert check_tape(tape).ok
-    return tape
+imported = partial(checked_tape, "drift-v2")
 
 
 def test_an_account_is_worth_what_the_protocol_says(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ two accounts, liquidations and deleveragings of accounts are written here after 
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from replay.errors import SourceError
 from replay.rules import load_rules
 from replay.run.execute import run
 from replay.sources import import_source
-from replay.tape.check import check_tape
-from replay.tape.read import Tape, open_tape
 from replay.tape.schema import FillKind, Grade, PriceKind, Role, TransferKind
 from replay.units import parse_time
 from tests.end_to_end.recordings import recording
+from tests.sources.kept_answers import checked_tape, write
 from tests.sources.test_recorded_messages import recorded
 
 ANN, BEN, CARL = (f"dydx1{letter * 38}" for letter in "abc")
@@ -87,21 +86,7 @@ def oracle(clock: str, price: str) -> dict[str, Any]:
     return {"type": "channel_data", "channel": "v4_markets", "contents": {"oraclePrices": told}}
 
 
-def write(folder: Path, **files: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, documents in files.items():
-        lines = documents if isinstance(documents, list) else [documents]
-        (folder / f"{name}.json").write_text(
-            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
-        )
-    return folder
-
-
-def imported(folder: Path, out: Path) -> Tape:
-    import_source("dydx-v4", [folder], out, force=True)
-    tape = open_tape(out)
-    assert check_tape(tape).ok
-    return tape
+imported = partial(checked_tape, "dydx-v4")
 
 
 # --- recorded answers and messages
