@@ -18,6 +18,8 @@ from replay.rules.numbers import (
     PositiveMoney,
     Section,
     Sentence,
+    all_or_none,
+    goes_with,
     not_empty,
     problem,
 )
@@ -122,22 +124,24 @@ class Absorber(Section):
     @model_validator(mode="after")
     def _amount_fits(self) -> Self:
         for key, value in (("amount", self.amount), ("currencies", self.currencies)):
-            if (value is None) == (self.balance == "constant"):
-                raise problem(
-                    f"balance = {json.dumps(self.balance)} stands {'without' if value is None else 'beside'} `{key}`",
-                    "write amount and currencies with a constant balance, and only with it",
-                    key,
-                )
+            goes_with(
+                f"balance = {json.dumps(self.balance)}",
+                key,
+                value,
+                is_needed=self.balance == "constant",
+                mend="write amount and currencies with a constant balance, and only with it",
+            )
         return self
 
     @model_validator(mode="after")
     def _groups_fit(self) -> Self:
-        if (self.groups is None) == (self.scope == "group"):
-            raise problem(
-                f"scope = {json.dumps(self.scope)} stands {'without' if self.groups is None else 'beside'} `groups`",
-                "write groups with the scope of a group, and only with it",
-                "groups",
-            )
+        goes_with(
+            f"scope = {json.dumps(self.scope)}",
+            "groups",
+            self.groups,
+            is_needed=self.scope == "group",
+            mend="write groups with the scope of a group, and only with it",
+        )
         names: set[str] = set()
         for index, group in enumerate(self.groups or ()):
             for key, found in [("name", group.name), *(("markets", market) for market in group.markets)]:
@@ -173,14 +177,7 @@ class Absorber(Section):
             "window": self.window,
             "least_balance": self.least_balance,
         }
-        missing = [key for key, value in given.items() if value is None]
-        if missing and len(missing) < len(given):
-            there = next(key for key in given if key not in missing)
-            raise problem(
-                f"`{there}` stands without `{missing[0]}`",
-                f"write {', '.join(given)} together, or none of them: no drawdown starts anything",
-                missing[0],
-            )
+        all_or_none(given, "no drawdown starts anything")
         start, stop = self.drawdown_start, self.drawdown_stop
         if start is not None and stop is not None and stop > start:
             raise problem(

@@ -209,6 +209,23 @@ _OneEach = Annotated[
 _TABLES = "a [[margin.tables]] table for some markets, or for all others"
 
 
+def _no_deductions(shape: str) -> AfterValidator:
+    """Return a check that the tiers of a shape have no deductions."""
+
+    def check(tables: tuple[MarginTable, ...]) -> tuple[MarginTable, ...]:
+        for number, table in enumerate(tables):
+            for index, tier in enumerate(table.tiers):
+                if tier.deduction is not None:
+                    raise problem(
+                        f"tier {index} has a deduction, and the shape is {json.dumps(shape)}",
+                        'take it out, or write shape = "bracket_deduction"',
+                        f"{number}.tiers.{index}.deduction",
+                    )
+        return tables
+
+    return AfterValidator(check)
+
+
 class BracketMargin(_Margin):
     """``[margin]`` of shape ``bracket_deduction``: maintenance is ``rate * notional - deduction`` by tier."""
 
@@ -230,12 +247,7 @@ class WholeMargin(_Margin):
 
     shape: Literal["bracket_whole"]
     size_basis: Literal["notional_mark", "notional_entry", "base_size", "contracts"]  # type: ignore[assignment]
-    tables: _OneEach[MarginTable] = Field(description=_TABLES)
-
-    @field_validator("tables")
-    @classmethod
-    def _nothing_deducted(cls, tables: tuple[MarginTable, ...]) -> tuple[MarginTable, ...]:
-        return _without_deductions(tables, "bracket_whole")
+    tables: Annotated[_OneEach[MarginTable], _no_deductions("bracket_whole")] = Field(description=_TABLES)
 
 
 class ShareMargin(_Margin):
@@ -243,12 +255,7 @@ class ShareMargin(_Margin):
 
     shape: Literal["im_fraction"]
     share: Part = Field(description='maintenance as a share of the initial margin, such as "0.5"')
-    tables: _OneEach[MarginTable] = Field(description=_TABLES)
-
-    @field_validator("tables")
-    @classmethod
-    def _nothing_deducted(cls, tables: tuple[MarginTable, ...]) -> tuple[MarginTable, ...]:
-        return _without_deductions(tables, "im_fraction")
+    tables: Annotated[_OneEach[MarginTable], _no_deductions("im_fraction")] = Field(description=_TABLES)
 
 
 class FactorMargin(_Margin):
@@ -260,14 +267,9 @@ class FactorMargin(_Margin):
 
     shape: Literal["adjustment_factor"]
     leverage: Count = Field(description="the leverage that accounts set, such as 20: no tape tells it")
-    tables: _OneEach[MarginTable] = Field(
+    tables: Annotated[_OneEach[MarginTable], _no_deductions("adjustment_factor")] = Field(
         description="a [[margin.tables]] table for some markets, or for all others; its rates are factors"
     )
-
-    @field_validator("tables")
-    @classmethod
-    def _nothing_deducted(cls, tables: tuple[MarginTable, ...]) -> tuple[MarginTable, ...]:
-        return _without_deductions(tables, "adjustment_factor")
 
 
 class WeightsMargin(_Margin):
@@ -324,18 +326,6 @@ def _with_deductions(number: int, tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
         _with_deduction(f"{number}.tiers.{index}", tier, exact)
         for index, (tier, exact) in enumerate(zip(tiers, exact_deductions(tiers), strict=True))
     )
-
-
-def _without_deductions(tables: tuple[MarginTable, ...], shape: str) -> tuple[MarginTable, ...]:
-    for number, table in enumerate(tables):
-        for index, tier in enumerate(table.tiers):
-            if tier.deduction is not None:
-                raise problem(
-                    f"tier {index} has a deduction, and the shape is {json.dumps(shape)}",
-                    'take it out, or write shape = "bracket_deduction"',
-                    f"{number}.tiers.{index}.deduction",
-                )
-    return tables
 
 
 def _with_deduction(place: str, tier: Tier, exact: int) -> Tier:

@@ -7,7 +7,7 @@ and is written back in one way only, so that equal rules have equal hashes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from replay.units import (
     BOUND,
     MONEY_SCALE,
+    NS_PER_DAY,
     NS_PER_SECOND,
     RATE_ONE,
     RATE_SCALE,
@@ -32,9 +33,9 @@ _LARGEST_MULTIPLE = 1_000
 _LARGEST_DENOMINATOR = 10**6
 _LARGEST_FACTOR = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_DURATION = 366 * 86_400 * NS_PER_SECOND
+_LONGEST_DURATION = 366 * NS_PER_DAY
 _UNITS = {
-    "d": 86_400 * NS_PER_SECOND,
+    "d": NS_PER_DAY,
     "h": 3_600 * NS_PER_SECOND,
     "m": 60 * NS_PER_SECOND,
     "s": NS_PER_SECOND,
@@ -73,6 +74,32 @@ def not_empty(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
     if not items:
         raise problem("must not be empty", "write at least one")
     return items
+
+
+def goes_with(said: str, key: str, value: object, *, is_needed: bool, mend: str) -> None:
+    """Refuse a key that is missing beside what needs it, or stands where nothing does.
+
+    Args:
+        said: What needs it, or does not, as it stands in the file.
+        key: The key.
+        value: Its value, None if it is left out.
+        is_needed: Whether it has to be there; else it must not.
+        mend: What to write.
+    """
+    if (value is None) == is_needed:
+        raise problem(f"{said} stands {'without' if value is None else 'beside'} `{key}`", mend, key)
+
+
+def all_or_none(given: Mapping[str, object], otherwise: str) -> None:
+    """Refuse keys of which some are left out and others are not; ``otherwise`` tells what holds without them."""
+    missing = [key for key, value in given.items() if value is None]
+    if missing and len(missing) < len(given):
+        there = next(key for key in given if key not in missing)
+        raise problem(
+            f"`{there}` stands without `{missing[0]}`",
+            f"write {', '.join(given)} together, or none of them: {otherwise}",
+            missing[0],
+        )
 
 
 def _text_of(value: object, wanted: str, kind: str = "a number") -> str:
@@ -178,18 +205,23 @@ def _read_count(value: object) -> int:
     return count
 
 
-def _read_level(value: object) -> tuple[int, int]:
-    """Read a share of maintenance, ``2/3`` or decimal, as a reduced fraction from 0 to 1."""
-    wanted = 'write a share of maintenance such as "1", "2/3" or "0"'
-    text = _text_of(value, wanted)
+def _fraction_of(text: str, wanted: str) -> Fraction:
+    """Return a decimal, or a quotient of two such as ``2/3``."""
     above, slash, below = text.partition("/")
     try:
         divisor = to_fraction(below) if slash else Fraction(1)
         if divisor == 0:
             raise problem(f"{text} divides by 0", wanted)
-        level = to_fraction(above) / divisor
+        return to_fraction(above) / divisor
     except ValueError as failure:
         raise problem(str(failure), wanted) from None
+
+
+def _read_level(value: object) -> tuple[int, int]:
+    """Read a share of maintenance, ``2/3`` or decimal, as a reduced fraction from 0 to 1."""
+    wanted = 'write a share of maintenance such as "1", "2/3" or "0"'
+    text = _text_of(value, wanted)
+    level = _fraction_of(text, wanted)
     if level < 0:
         raise problem(f"{text} is negative", wanted)
     if level > 1:
@@ -209,14 +241,7 @@ def _read_factor(value: object) -> tuple[int, int]:
     """Read a factor, ``3/2`` or decimal, as a reduced fraction from 0 to 100."""
     wanted = 'write a factor such as "1.5" or "3/2"'
     text = _text_of(value, wanted)
-    above, slash, below = text.partition("/")
-    try:
-        divisor = to_fraction(below) if slash else Fraction(1)
-        if divisor == 0:
-            raise problem(f"{text} divides by 0", wanted)
-        factor = to_fraction(above) / divisor
-    except ValueError as failure:
-        raise problem(str(failure), wanted) from None
+    factor = _fraction_of(text, wanted)
     if not 0 <= factor <= _LARGEST_FACTOR:
         raise problem(f"{text} is not from 0 to {_LARGEST_FACTOR}", wanted)
     if factor.denominator > _LARGEST_DENOMINATOR:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,12 @@ BY_NOTIONAL, BY_ENTRY, BY_SIZE = 0, 1, 2
 """What picks the tier of a position: its value at mark, its entry value, or its quantity."""
 
 
-ALLOCATIONS = ("maintenance_proportional", "isolated", "all")
+Allocation = Literal["maintenance_proportional", "isolated", "all"]
+ALLOCATIONS: tuple[str, ...] = get_args(Allocation)
 """How a pool's equity is shared over its positions, see ``replay.loop.bankruptcy``."""
 
 
-SIZES = (
+OrderSize = Literal[
     "full",
     "step_down",
     "smallest_fix",
@@ -24,21 +25,18 @@ SIZES = (
     "fraction_of_original",
     "notional_cap",
     "minimal_to_exit",
-)
+]
+SIZES: tuple[str, ...] = get_args(OrderSize)
 """How much of a position an order asks for, see :class:`BookOrder`."""
 
-LIMITS = (
-    "none",
-    "bankruptcy",
-    "bankruptcy_band",
-    "mark_band",
-    "oracle_band",
-    "zero_equity",
-    "fillable",
-)
+OrderLimit = Literal[
+    "none", "bankruptcy", "bankruptcy_band", "mark_band", "oracle_band", "zero_equity", "fillable"
+]
+LIMITS: tuple[str, ...] = get_args(OrderLimit)
 """The worst price an order takes, see :class:`BookOrder`."""
 
-ORDERS = ("", "largest_loss", "largest_maintenance")
+PositionOrder = Literal["largest_loss", "largest_maintenance"]
+ORDERS: tuple[str, ...] = ("", *get_args(PositionOrder))
 """The order of a pool's positions; empty: all at once."""
 
 
@@ -344,7 +342,7 @@ class Plan:
     absorbers: tuple[Absorber, ...]
     depth: DepthRule | None
     adl: Adl | None
-    allocation: Literal["maintenance_proportional", "isolated", "all"]
+    allocation: Allocation
     assumptions: tuple[str, ...]
     socialise: str = "none"
     session_start_ns: int = 0

@@ -24,11 +24,17 @@ from replay.rules.numbers import (
     Section,
     Sentence,
     Share,
+    all_or_none,
+    goes_with,
     level_text,
     not_empty,
     problem,
 )
-from replay.units import NS_PER_SECOND, RATE_ONE
+from replay.rules.plan import Allocation, OrderLimit, OrderSize, PositionOrder
+from replay.units import (
+    NS_PER_DAY,
+    RATE_ONE,
+)
 
 _LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
 
@@ -38,15 +44,7 @@ class BookOrderRung(Section):
 
     action: Literal["book_order"]
     level: Level = _LEVEL
-    size: Literal[
-        "full",
-        "step_down",
-        "smallest_fix",
-        "fraction_of_remaining",
-        "fraction_of_original",
-        "notional_cap",
-        "minimal_to_exit",
-    ]
+    size: OrderSize
     tiers: Count | None = Field(
         default=None, description="how many tiers step_down goes, 100 is to the lowest; left out: 1"
     )
@@ -59,7 +57,7 @@ class BookOrderRung(Section):
         description='the multiple of maintenance that minimal_to_exit and smallest_fix aim at, such as "3/2"; '
         "left out: 1",
     )
-    position_order: Literal["largest_loss", "largest_maintenance"] | None = Field(
+    position_order: PositionOrder | None = Field(
         default=None, description="which position is sent first, one at each step; left out: all at once"
     )
     slice_above: PositiveMoney | None = Field(
@@ -72,9 +70,7 @@ class BookOrderRung(Section):
     cooldown: Duration | None = Field(
         default=None, description='how long after a filled slice orders are whole, such as "30s"'
     )
-    limit: Literal[
-        "none", "bankruptcy", "bankruptcy_band", "mark_band", "oracle_band", "zero_equity", "fillable"
-    ]
+    limit: OrderLimit
     limit_bp: BasisPoints | None = Field(
         default=None,
         description="how far beyond the bankruptcy price, the mark or the oracle a band reaches, in basis points",
@@ -96,13 +92,13 @@ class BookOrderRung(Section):
 
     @model_validator(mode="after")
     def _band_whole(self) -> Self:
-        if (self.limit_bp is None) == self.limit.endswith("_band"):
-            how = "without" if self.limit_bp is None else "beside"
-            raise problem(
-                f"limit = {json.dumps(self.limit)} stands {how} `limit_bp`",
-                "write limit_bp with a band, and only with it",
-                "limit_bp",
-            )
+        goes_with(
+            f"limit = {json.dumps(self.limit)}",
+            "limit_bp",
+            self.limit_bp,
+            is_needed=self.limit.endswith("_band"),
+            mend="write limit_bp with a band, and only with it",
+        )
         return self
 
     @model_validator(mode="after")
@@ -130,26 +126,19 @@ class BookOrderRung(Section):
                 "write a multiple of at least 1",
                 "exit",
             )
-        if (self.spread is None) == (self.limit == "fillable"):
-            raise problem(
-                f"limit = {json.dumps(self.limit)} stands "
-                f"{'without' if self.spread is None else 'beside'} `spread`",
-                "write spread with a fillable price, and only with it",
-                "spread",
-            )
+        goes_with(
+            f"limit = {json.dumps(self.limit)}",
+            "spread",
+            self.spread,
+            is_needed=self.limit == "fillable",
+            mend="write spread with a fillable price, and only with it",
+        )
         return self
 
     @model_validator(mode="after")
     def _slices_whole(self) -> Self:
         given = {"slice_above": self.slice_above, "slice_share": self.slice_share, "cooldown": self.cooldown}
-        missing = [key for key, value in given.items() if value is None]
-        if missing and len(missing) < len(given):
-            there = next(key for key in given if key not in missing)
-            raise problem(
-                f"`{there}` stands without `{missing[0]}`",
-                f"write {', '.join(given)} together, or none of them: orders are never sliced",
-                missing[0],
-            )
+        all_or_none(given, "orders are never sliced")
         return self
 
 
@@ -185,13 +174,13 @@ class TakeoverRung(Section):
                 "at the bankruptcy price all collateral goes along; at the mark none, or remaining_maintenance",
                 "margin_forfeited",
             )
-        if (self.penalty is None) == (self.margin_forfeited == "remaining_maintenance"):
-            raise problem(
-                f"margin_forfeited = {json.dumps(self.margin_forfeited)} stands "
-                f"{'without' if self.penalty is None else 'beside'} `penalty`",
-                "write penalty with remaining_maintenance, and only with it",
-                "penalty",
-            )
+        goes_with(
+            f"margin_forfeited = {json.dumps(self.margin_forfeited)}",
+            "penalty",
+            self.penalty,
+            is_needed=self.margin_forfeited == "remaining_maintenance",
+            mend="write penalty with remaining_maintenance, and only with it",
+        )
         return self
 
 
@@ -233,7 +222,7 @@ Rung = Annotated[BookOrderRung | TakeoverRung | AdlRung | CancelRung | NetRung, 
 class Bankruptcy(Section):
     """``[bankruptcy]``: how the bankruptcy price of a position follows from its pool's equity."""
 
-    allocation: Literal["maintenance_proportional", "isolated", "all"]
+    allocation: Allocation
     fee_in_price: Literal["none", "taker"]
     fee_rate: Part | None = Field(
         default=None, description='the taker fee in the price as a share of value, such as "0.00055"'
@@ -241,13 +230,13 @@ class Bankruptcy(Section):
 
     @model_validator(mode="after")
     def _fee_whole(self) -> Self:
-        if (self.fee_rate is None) == (self.fee_in_price == "taker"):
-            raise problem(
-                f"fee_in_price = {json.dumps(self.fee_in_price)} stands "
-                f"{'without' if self.fee_rate is None else 'beside'} `fee_rate`",
-                "write fee_rate with taker, and only with it",
-                "fee_rate",
-            )
+        goes_with(
+            f"fee_in_price = {json.dumps(self.fee_in_price)}",
+            "fee_rate",
+            self.fee_rate,
+            is_needed=self.fee_in_price == "taker",
+            mend="write fee_rate with taker, and only with it",
+        )
         if self.fee_rate == RATE_ONE:
             raise problem("a fee of the whole value leaves no price", "write a share below 1", "fee_rate")
         return self
@@ -480,14 +469,14 @@ class Socialise(Section):
 
     @model_validator(mode="after")
     def _session_fits(self) -> Self:
-        if (self.session_start is None) == (self.method == "session_profit_pro_rata"):
-            how = "without" if self.session_start is None else "beside"
-            raise problem(
-                f"method = {json.dumps(self.method)} stands {how} `session_start`",
-                "write session_start with session_profit_pro_rata, and only with it",
-                "session_start",
-            )
-        if self.session_start is not None and self.session_start >= 86_400 * NS_PER_SECOND:
+        goes_with(
+            f"method = {json.dumps(self.method)}",
+            "session_start",
+            self.session_start,
+            is_needed=self.method == "session_profit_pro_rata",
+            mend="write session_start with session_profit_pro_rata, and only with it",
+        )
+        if self.session_start is not None and self.session_start >= NS_PER_DAY:
             raise problem(
                 "the time is not within a day", 'write a time from "0s" to less than "24h"', "session_start"
             )
