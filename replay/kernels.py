@@ -37,6 +37,7 @@ _SOURCES = (
     "tape/read.py",
     "sources/_numbers.py",
     "loop/*.py",
+    "rules/plan.py",
 )
 
 

@@ -330,7 +330,7 @@ class Absorbers:
     def _stack(self) -> None:
         self.arrays = fund.stacked([book.arrays for book in self.books] or [fund.no_fund()])
         for number, book in enumerate(self.books):
-            book.arrays = Fund(*(whole[number] for whole in self.arrays))
+            book.arrays = fund.part_of(self.arrays, number)
 
     def make_room(self) -> None:
         """Give all of them room for a step, see :meth:`AbsorberBook.make_room`."""

@@ -98,7 +98,7 @@ def _ask_minimal(s: Arrays, rows: Array, rung: Any) -> None:
     for i in range(len(rows)):
         rows[i].asked, rows[i].sliced = _OPEN, 0
     for _ in range(len(rows)):
-        row = rows[_next(s, rows, rung.order)]
+        row = rows[_first(s, rows, rung.order, True)]
         m, whole = s.markets[row.market], abs(row.size)
         total -= _maintenance(s, row, row.size)
         few, many = 0, -(-whole // m.lot)
@@ -141,11 +141,11 @@ def _place(s: Arrays, row: Any, order: int) -> int:
 
 
 @kernel
-def _next(s: Arrays, rows: Array, order: int) -> int:
-    """Return the first in an order of the rows that are not settled yet."""
+def _first(s: Arrays, rows: Array, order: int, is_open: bool) -> int:
+    """Return the first in an order of the rows that are not settled yet, or else of those that ask for something."""
     lowest, found = i64(0), -1
     for i in range(len(rows)):
-        if rows[i].asked == _OPEN:
+        if rows[i].asked == _OPEN if is_open else rows[i].asked > 0:
             place = _place(s, rows[i], order)
             if found < 0 or place < lowest:
                 lowest, found = place, i
@@ -155,12 +155,7 @@ def _next(s: Arrays, rows: Array, order: int) -> int:
 @kernel
 def _keep_first(s: Arrays, rows: Array, order: int) -> None:
     """Leave what the first in an order asks for, of the rows that ask for something."""
-    lowest, found = i64(0), -1
-    for i in range(len(rows)):
-        if rows[i].asked > 0:
-            place = _place(s, rows[i], order)
-            if found < 0 or place < lowest:
-                lowest, found = place, i
+    found = _first(s, rows, order, False)
     for i in range(len(rows)):
         if i != found:
             rows[i].asked, rows[i].sliced = 0, 0

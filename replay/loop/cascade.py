@@ -61,11 +61,12 @@ class Cascade:
             suspends_book=plan.adl is not None and plan.adl.suspends_book,
         )
         self.rows = Rows(state, sink)
-        opening = {}
-        for absorber in self.absorbers.books[:1]:
-            opening = {purse: absorber.balance(purse) for purse in absorber.in_use()}
         self._deleveraging = None
         if plan.adl is not None:
+            opening: dict[int, int] = {}
+            if self.absorbers.books:
+                first = self.absorbers.books[0]
+                opening = {purse: first.balance(purse) for purse in first.in_use()}
             self._deleveraging = Deleveraging(state, plan.adl, self.rows, self.episodes, opening)
         self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
         self._rungs = ladder_of(plan, rungs_of(plan), len(state.markets))
@@ -111,7 +112,11 @@ class Cascade:
         """Run the ladder and the absorber's own step; return what goes to ADL, as LOSING records."""
         rungs, markets = len(self._plan.ladder), len(self._plan.absorbers) * len(self._state.markets)
         self.episodes.reserve(forced)
-        self.rows.reserve(orders=rungs * forced, stages=rungs + 2 * len(self._plan.absorbers) + 2)
+        self.rows.reserve(
+            orders=rungs * forced,
+            liquidations=self.episodes.legs_in_use + forced,
+            stages=rungs + 2 * len(self._plan.absorbers) + 2,
+        )
         if len(self._losing) < rungs * forced + markets:
             self._losing = np.zeros(2 * (rungs * forced + markets), LOSING)
         if len(self._lowest) < len(breaches):
@@ -144,7 +149,6 @@ class Cascade:
         if is_judged and self._nets:
             # A pool that waits may be flat, too: its position was the hedge of another's.
             closed = np.sort(self.episodes.open)
-        self.rows.reserve(liquidations=self.episodes.legs_in_use)
         for owing in (True, False):
             debts = leave(
                 self._state.arrays,

@@ -14,7 +14,7 @@ from replay.loop import rows as of
 from replay.loop.adl import Ranking, book_pairs, pair_queue, rank_winners
 from replay.loop.adl_prices import PRICES, value_pieces
 from replay.loop.episodes import Cases, Episodes
-from replay.loop.fund import EXISTS, IS_VAULT, Fund, Funds, balance, counted_fund_at, fund_at, note
+from replay.loop.fund import EXISTS, IS_VAULT, Fund, Funds, balance, counted_fund_at, fund_at, note, part_of
 from replay.loop.ledger import add_cash
 from replay.loop.margin import fault, valued_pool
 from replay.loop.policies.registry import QUEUE, named_policy
@@ -108,7 +108,7 @@ class Deleveraging:
         """Tell whether the absorber is so low that the other price of the rules holds."""
         if not self._rule.fallback_price:
             return False
-        fund = Fund(*(whole[0] for whole in funds))
+        fund = part_of(funds, 0)
         purse = int(fund.markets[market]["purse"])
         return bool(balance(self._state.arrays, fund, purse) <= self._lines[purse])
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from replay.loop.absorbers import AbsorberBook
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.fund import UNBOUNDED
-from replay.loop.limits import allowance, count_paid, is_off
+from replay.loop.limits import allowance, count_paid, fit_inventory, is_off
 from replay.loop.state import State
 from replay.loop.waterfall import limit_at_bankruptcy, part_of_value, value_of_sizes
 from replay.rules.plan import Absorber, BookOrder, Plan, Takeover
 from replay.tape.schema import FillKind, Side
-from replay.units import RATE_ONE
+from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 
@@ -115,7 +115,7 @@ class Taker:
         self._exempt = exempt
         self._absorber = AbsorberBook(state, rule, start_ts)
         self._tally: dict[int, int] = {}
-        self._held: dict[int, int] = {}
+        self._held = np.zeros(len(state.markets), np.int64)
 
     def take(self, ts: int, market: int, order: Any, left: int, *, is_known: bool) -> int:
         """Return how much it would take of a rest of a recorded order of a market."""
@@ -141,7 +141,7 @@ class Taker:
         if loss > 0:
             count_paid(absorber.arrays, market, pool, ts, -(-loss * taken // left))
         self._tally[market] = self._tally.get(market, 0) - loss * taken // left
-        self._held[market] = self._held.get(market, 0) + sign * taken
+        self._held[market] += sign * taken
         return taken
 
     def _value(self, market: int, size: int, mark: int | None = None) -> int:
@@ -157,18 +157,19 @@ class Taker:
 
     def _fitting(self, market: int, sign: int, taken: int) -> int:
         """Return how much of a quantity fits into what it may hold, see :func:`replay.loop.limits.fit_inventory`."""
-        rule, purse = self._absorber.rule, self._absorber.purse(market)
+        rule, absorber = self._absorber.rule, self._absorber
         if not rule.inventory or not taken:
             return taken
-        balance = max(0, self._absorber.balance(purse) + self._spent(purse))
-        worths = {m: abs(self._value(m, size)) for m, size in self._held.items()}
-        others = sum(w for m, w in worths.items() if m != market and self._absorber.purse(m) == purse)
-        room, worth = balance * rule.inventory // RATE_ONE - others, abs(self._value(market, taken))
-        if worths.get(market, 0) + worth <= room:
-            return taken
-        most = taken * max(0, room) // max(1, worth) - sign * self._held.get(market, 0)
-        lot = int(self._state.markets[market].lot)
-        return int(min(taken, max(0, most))) // lot * lot
+        worth, limits = np.zeros((2, len(absorber.arrays.pools)), np.int64)
+        for held in np.flatnonzero(self._held).tolist():
+            worth[absorber.purse(held)] += abs(self._value(held, int(self._held[held])))
+        purse = absorber.purse(market)
+        balance = max(0, absorber.balance(purse) + self._spent(purse))
+        limits[purse] = min(balance * rule.inventory // RATE_ONE, BOUND)
+        sizes = self._held.copy()
+        return int(
+            fit_inventory(self._state.arrays, absorber.arrays, market, sign, taken, sizes, worth, limits)
+        )
 
     def _room(self, market: int) -> int | None:
         """Return the loss that the absorber may still take on in a market; None is no bound."""

@@ -143,6 +143,11 @@ def counted_fund_at(funds: Funds, number: int) -> Fund:
     )
 
 
+def part_of(funds: Funds, number: int) -> Fund:
+    """Return one of the absorbers, for the host: views of their arrays."""
+    return Fund(*(whole[number] for whole in funds))
+
+
 def stacked(each: Sequence[Fund]) -> Funds:
     """Return absorbers one behind the other; where one has fewer balances or spans, nothing stands behind them."""
     wholes = []

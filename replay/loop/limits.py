@@ -27,11 +27,13 @@ from replay.loop.fund import (
 )
 from replay.loop.margin import notional_at
 from replay.loop.state import Arrays
-from replay.units import BOUND, NS_PER_SECOND, RATE_ONE
+from replay.units import (
+    BOUND,
+    NS_PER_DAY,
+    RATE_ONE,
+)
 
 Array = npt.NDArray[Any]
-
-DAY_NS = 86_400 * NS_PER_SECOND
 
 
 @kernel
@@ -52,7 +54,7 @@ def allowance(s: Arrays, f: Fund, market: int, pool: int, ts: int) -> int:
     """
     if not f.rule[HAS_CAPS]:
         return UNBOUNDED
-    m, day = f.markets[market], ts // DAY_NS
+    m, day = f.markets[market], ts // NS_PER_DAY
     today = f.days[m.purse]
     if today[0] != day:
         today[0], today[1], today[2] = day, max(0, balance(s, f, i64(m.purse))), 0

@@ -16,11 +16,12 @@ from replay.loop.margin import fault, notional_at
 from replay.loop.state import CELL_OVERFLOW, POOLS, POSITIONS, Arrays, State, pool_of
 from replay.tape.read import Transfers
 from replay.tape.schema import Grade
-from replay.units import BOUND, NS_PER_SECOND
+from replay.units import (
+    BOUND,
+    NS_PER_DAY,
+)
 
 Array = npt.NDArray[Any]
-
-_DAY_NS = 86_400 * NS_PER_SECOND
 
 
 class Sessions:
@@ -37,7 +38,7 @@ class Sessions:
 
     def __init__(self, state: State, start_ns: int, first_ts: int) -> None:
         self._state = state
-        self.next = first_ts + (start_ns - first_ts) % _DAY_NS
+        self.next = first_ts + (start_ns - first_ts) % NS_PER_DAY
         self._waiting: list[Transfers] = []
         self._base = self.worths()
         self._flows = np.zeros(0, np.int64)
@@ -52,7 +53,7 @@ class Sessions:
         """Begin a session if one is due at a moment; all steps up to it are done."""
         if ts < self.next:
             return
-        self.next += (ts - self.next) // _DAY_NS * _DAY_NS + _DAY_NS
+        self.next += (ts - self.next) // NS_PER_DAY * NS_PER_DAY + NS_PER_DAY
         self._count_flows(ts)
         self._base, self._flows = self.worths(), np.zeros(0, np.int64)
 

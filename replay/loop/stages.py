@@ -266,6 +266,15 @@ def _judge(s: Arrays, f: Fund, r: Buffers, market: int, ts: int) -> None:
         write_verdict(s, f, r, ts, market, found, measured, threshold)
 
 
+@allocating_kernel
+def _markets_of(s: Arrays, batch: Array) -> Array:
+    """Return the markets of a batch, ascending."""
+    named = np.zeros(len(s.markets), np.uint8)
+    for i in range(len(batch)):
+        named[batch[i].market] = 1
+    return np.flatnonzero(named)
+
+
 @kernel
 def judge_held(s: Arrays, f: Fund, r: Buffers, ts: int) -> None:
     """Let the absorber's rules judge every market in which it holds something, before anything is sold."""
@@ -277,12 +286,8 @@ def judge_held(s: Arrays, f: Fund, r: Buffers, ts: int) -> None:
 @allocating_kernel
 def hold_back(s: Arrays, f: Fund, r: Buffers, batch: Array, ts: int) -> None:
     """Send no order of a batch into the book of a market that is being deleveraged; judged now."""
-    named = np.zeros(len(f.markets), np.uint8)
-    for i in range(len(batch)):
-        named[batch[i].market] = 1
-    for market in range(len(named)):
-        if named[market]:
-            _judge(s, f, r, market, ts)
+    for market in _markets_of(s, batch):
+        _judge(s, f, r, market, ts)
     for i in range(len(batch)):
         if f.markets[batch[i].market].active:
             batch[i].asked = 0
@@ -342,13 +347,9 @@ def take_over(
         at_bankruptcy: Whether ADL closes losers at their bankruptcy price.
     """
     room = np.zeros(len(s.markets), np.int64)
-    named = np.zeros(len(s.markets), np.uint8)
-    for i in range(len(batch)):
-        named[batch[i].market] = 1
-    for market in range(len(named)):
-        if named[market]:
-            _judge(s, f, r, market, ts)
-            room[market] = capacity(s, f, market, ts)
+    for market in _markets_of(s, batch):
+        _judge(s, f, r, market, ts)
+        room[market] = capacity(s, f, market, ts)
     has_limit = f.rule[INVENTORY] != 0
     sizes, worths, limits = np.zeros(len(s.markets), np.int64), np.zeros_like(f.pools), np.zeros_like(f.pools)
     if has_limit:

@@ -37,6 +37,7 @@ from replay.loop.waterfall import (
     forced_batch,
     indebted,
     lowest_rungs,
+    open_positions,
     still_in_breach,
 )
 from replay.rules.plan import Plan
@@ -80,14 +81,7 @@ def enter(s: Arrays, c: Cases, breaches: Array) -> tuple[Array, int]:
         c: The open liquidations.
         breaches: int64 ids of the pools in breach, ascending.
     """
-    restored = begin_step(s, c)
-    count = 0
-    for pool in breaches:
-        slot = s.pools[pool].first
-        while slot >= 0:
-            count += s.positions[slot].size != 0
-            slot = s.positions[slot].next
-    return restored, count
+    return begin_step(s, c), open_positions(s, breaches)
 
 
 @allocating_kernel

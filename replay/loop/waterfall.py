@@ -123,6 +123,18 @@ def is_open(s: Arrays, pool: int) -> bool:
     return bool(slot >= 0)
 
 
+@kernel
+def open_positions(s: Arrays, pools: Array) -> int:
+    """Return how many open positions pools have."""
+    count = 0
+    for pool in pools:
+        slot = s.pools[pool].first
+        while slot >= 0:
+            count += s.positions[slot].size != 0
+            slot = s.positions[slot].next
+    return count
+
+
 @allocating_kernel
 def indebted(s: Arrays, pools: Array) -> Array:
     """Return the pools without an open position whose cash is negative, in their order."""
@@ -143,12 +155,7 @@ def forced_batch(s: Arrays, pools: Array) -> Array:
         s: The state at the end of the step.
         pools: int64 ids of pools in breach, ascending.
     """
-    rows = 0
-    for pool in pools:
-        slot = s.pools[pool].first
-        while slot >= 0:
-            rows += s.positions[slot].size != 0
-            slot = s.positions[slot].next
+    rows = open_positions(s, pools)
     batch = np.zeros(rows, FORCED)
     positions = np.empty(rows, np.int64)
     values, worths = np.empty(rows, np.int64), np.empty(rows, np.int64)
