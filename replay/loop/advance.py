@@ -1,8 +1,9 @@
 """Advance the state over a window of events, step by step: the compiled heart of the loop.
 
 A step is all rows of one moment: transfers, funding, prices, anchors, fills, each in order of the tape. At
-its end the dirty pools are judged. The kernel returns to the host at the end of the window, at the end of a
-step with breaches, when a buffer of the host's is full, or at a fault; called again it goes on from there.
+its end the dirty pools are judged; under rules that judge in rounds, at the end of the first step in each period of
+UTC, for which dirty pools and moved marks gather. The kernel returns to the host at the end of the window, at the end
+of a step with breaches, when a buffer of the host's is full, or at a fault; called again it goes on from there.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ from replay.loop.state import (
     FAULT,
     GUESSED,
     MARKS_MOVED,
+    NEXT_ROUND,
     NO_MARK_FOR_FUNDING,
     PENDING,
+    PERIOD_NS,
     POSITIONS,
     RESTORED,
     SHADOWS,
@@ -320,6 +323,8 @@ def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> bool:
         Whether they ended a step in which a pool became dirty, so that it has to be judged now.
     """
     before = _next_beside_fills(w, x.cursors)
+    if s.counters[PERIOD_NS]:  # the first step of a period is judged whatever is in it
+        before = min(before, s.counters[NEXT_ROUND])
     first = row = x.cursors[4]
     while row < len(w.fills.ts):
         _look_up(s, w.fills, x, row)
@@ -328,7 +333,8 @@ def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> bool:
         if row < end:
             break
     x.cursors[4] = row
-    if row == first or s.counters[DIRTY] == 0 or _next_ts(w, x.cursors) == s.counters[STEP_TS]:
+    is_idle = row == first or s.counters[DIRTY] == 0 or s.counters[PERIOD_NS] != 0
+    if is_idle or _next_ts(w, x.cursors) == s.counters[STEP_TS]:
         return False
     s.counters[BREACHES] = 0
     s.counters[RESTORED] = 0
@@ -442,6 +448,18 @@ def _apply_step(s: Arrays, w: Window, x: Scratch, ts: int, grade: int) -> bool:
     return True
 
 
+@kernel
+def _is_between_rounds(s: Arrays, ts: int) -> bool:
+    """Tell whether the rules do not judge the step at a moment; if they do, the next round is set."""
+    period = s.counters[PERIOD_NS]
+    if period == 0:
+        return False
+    if ts < s.counters[NEXT_ROUND]:
+        return True
+    s.counters[NEXT_ROUND] = (ts // period + 1) * period
+    return False
+
+
 @allocating_kernel
 def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> int:
     """Advance over the window from where the cursors stand.
@@ -469,15 +487,22 @@ def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> i
                     s.counters[STEPS] += 1
                 s.counters[BREACHES] = 0
                 s.counters[RESTORED] = 0
-                s.counters[MARKS_MOVED] = 0
+                if s.counters[PERIOD_NS] == 0:
+                    s.counters[MARKS_MOVED] = 0
                 if not _apply_step(s, w, x, ts, grade):
                     return FAULTED
+                if _is_between_rounds(s, ts):
+                    close_shadows(s, x)
+                    continue
                 if s.counters[MARKS_MOVED]:
                     wake_waiting(s)
             s.counters[PENDING] = 1
         if s.counters[WATCHING] and not judge(s):
             return HEAP_FULL
         s.counters[PENDING] = 0
+        is_due = s.counters[ATTENDING] and s.counters[MARKS_MOVED]
+        if s.counters[PERIOD_NS]:
+            s.counters[MARKS_MOVED] = 0
         close_shadows(s, x)
         if s.counters[FAULT]:
             return FAULTED
@@ -486,6 +511,5 @@ def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> i
             return ATTEND
         if has_news:
             return ATTEND
-        is_due = s.counters[ATTENDING] and s.counters[MARKS_MOVED]
         if is_due and not attend_absorber(s, forcing, s.counters[STEP_TS]):
             return ATTEND

@@ -146,6 +146,17 @@ def _check_exempt(plan: Plan, tape: Tape, added: Sequence[Added]) -> None:
         )
 
 
+def _check_rounds(plan: Plan, *, rules_decide: bool, anchoring: bool) -> None:
+    """Refuse rounds in a run that knows the equity of a pool in one step only: hardly any is a round."""
+    if plan.period_ns and rules_decide and anchoring:
+        raise RulesError(
+            "pools are judged in rounds, and anchored equity is known only in the step of a recorded liquidation",
+            file=plan.name,
+            key="step.kind",
+            mend="--set step='{kind=\"per_timestamp\"}', or leave --anchor-equity out",
+        )
+
+
 class Replay:
     """One pass over a tape under one plan.
 
@@ -181,6 +192,7 @@ class Replay:
         self._rules_decide = rules_decide
         self._added = list(added)
         _check_exempt(plan, tape, self._added)
+        _check_rounds(plan, rules_decide=rules_decide, anchoring=anchoring)
         grade = Grade.KNOWN if tape.manifest["accounts_start"] == "known" else Grade.UNKNOWN
         counted = tape.select("SELECT market, kind, count(*) FROM prices GROUP BY ALL ORDER BY ALL")
         kind_rows = {(market, kind): rows for market, kind, rows in counted}

@@ -19,6 +19,7 @@ from replay.loop.state import (
     BUCKETS,
     DIRTY,
     LEAST_SLACK,
+    PERIOD_NS,
     STEP_TS,
     STEPS,
     WATCHING,
@@ -46,7 +47,7 @@ def quick_fills(
     slots: Array,
     grade: int,
 ) -> int:
-    """Book ordinary fills up to the end of a step in which a pool became dirty.
+    """Book ordinary fills up to the end of a step in which a pool became dirty, if that is judged.
 
     Ordinary is a voluntary trade, both sides on the tape, of a position that has not diverged and a pool
     that is not in liquidation, without a start position, with its fee in the ledger of its market, whose
@@ -68,6 +69,7 @@ def quick_fills(
     if first < 0:  # never: it tells the compiler that no index counts from the back
         return first
     is_watched, least, bucket_ns = counters[WATCHING] != 0, counters[LEAST_SLACK], counters[BUCKET_NS]
+    is_judged = is_watched and counters[PERIOD_NS] == 0  # between rounds dirty pools stay so
     i = first
     while i < end:
         ts, qty, price = f.ts[i], f.qty[i], f.price[i]
@@ -77,7 +79,7 @@ def quick_fills(
         is_ordinary = is_ordinary and m.spot == 0 and m.fills_set_mark == 0 and f.fee_ledger[i] == m.ledger
         if ts >= before or not is_ordinary or price <= 0 or qty == 0:
             break
-        if is_watched and ts != counters[STEP_TS] and counters[DIRTY]:
+        if is_judged and ts != counters[STEP_TS] and counters[DIRTY]:
             break
         if slot < 0:
             slot, _ = position_of(s, i64(f.account[i]), i64(f.market[i]), i64(f.mode[i]), grade)

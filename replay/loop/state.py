@@ -199,8 +199,10 @@ BREAK = np.dtype(
     SNAPSHOT_VERSION,
     ALLOCATION,
     EXIT_FEE,
+    PERIOD_NS,
+    NEXT_ROUND,
     COUNTERS,
-) = range(36)
+) = range(38)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -509,6 +511,8 @@ class State:
         counters[MARKS_VERSION] = 1
         counters[ALLOCATION] = ALLOCATIONS.index(plan.allocation)
         counters[EXIT_FEE] = plan.exit_fee_rate
+        counters[PERIOD_NS] = plan.period_ns if watching else 0
+        counters[NEXT_ROUND] = NEVER
         records["first_tier"] = plan.tier_first[:-1]
         records["end_tier"] = plan.tier_first[1:]
         _own_margins(records, plan)

@@ -32,8 +32,11 @@ AXES: Mapping[str, Axis] = {
         }
     ),
     "step.kind": Axis(
-        {"per_timestamp": "All events of one moment are booked, then every pool is judged once."},
-        ("per_mark_update", "per_block", "periodic", "continuous"),
+        {
+            "per_timestamp": "All events of one moment are booked, then every pool is judged once.",
+            "periodic": "Pools are judged in rounds, each at the end of the first step in its period of UTC;",
+        },
+        ("per_mark_update", "per_block", "continuous"),
     ),
     "price.risk_price": Axis(
         {
@@ -404,7 +407,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     "step": {
         "phase_order": "another order of phases",
         "caps_per_step": "limits per step",
-        "period": "its length",
     },
     "price": {"price_pair": "minimum and maximum prices", "stale_guard": "a guard against stale prices"},
     "margin": {

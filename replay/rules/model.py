@@ -19,14 +19,36 @@ from replay.errors import RulesError
 from replay.folders import sha256_text
 from replay.rules.absorbers import Absorber, Overlay
 from replay.rules.margin import Margin
-from replay.rules.numbers import Name, Section, Sentence, not_empty, problem
+from replay.rules.numbers import (
+    Name,
+    PositiveDuration,
+    Section,
+    Sentence,
+    goes_with,
+    not_empty,
+    problem,
+)
 from replay.rules.waterfall import Adl, Bankruptcy, Depth, Rung, Socialise
 
 
 class Step(Section):
     """``[step]``: when pools are judged."""
 
-    kind: Literal["per_timestamp"]
+    kind: Literal["per_timestamp", "periodic"]
+    period: PositiveDuration | None = Field(
+        default=None, description='how far apart the rounds are in which pools are judged, such as "1s"'
+    )
+
+    @model_validator(mode="after")
+    def _period_fits(self) -> Self:
+        goes_with(
+            f"kind = {json.dumps(self.kind)}",
+            "period",
+            self.period,
+            is_needed=self.kind == "periodic",
+            mend='write period = "1s" with periodic, and only with it',
+        )
+        return self
 
 
 class Price(Section):

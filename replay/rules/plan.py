@@ -329,6 +329,8 @@ class Plan:
         margin_short: int64[markets], rate of shorts in 1e-12, instead of that of the tier; 0: the same.
         oracle_key: The key of the rule file that needs oracle prices; empty: none does.
         exit_fee_rate: The taker fee that a bankruptcy price leaves room for, in 1e-12 of its value.
+        period_ns: Pools are judged at the end of the first step in each period of UTC of this length; 0: at the
+            end of each step.
     """
 
     name: str
@@ -349,6 +351,7 @@ class Plan:
     risk_price: Literal["mark", "oracle", "index"] = "mark"
     oracle_key: str = ""
     exit_fee_rate: int = 0
+    period_ns: int = 0
     margin_basis: npt.NDArray[np.int64] | None = None
     margin_growth: npt.NDArray[np.int64] | None = None
     margin_root: npt.NDArray[np.int64] | None = None

@@ -809,12 +809,15 @@ class Waterfall(Deleveraging):
         transfers, funding = by_moment(self.day.transfers), by_moment(self.day.funding)
         prices, fills = by_moment(self.day.prices), by_moment(self.day.fills)
         liquidations = by_moment(self.day.liquidations)
-        attending = False
+        attending, is_new_round = False, True
+        last_period: int | None = None
         self.session_next = first + (self.plan.session_start_ns - first) % DAY_NS
         self.session_bases = {pool: self.session_worth(pool) for pool in self.pools.values()}
         for ts in sorted({*transfers, *funding, *prices, *fills, *liquidations}):
             self.begin_sessions(ts)
-            self.ts, self.moved, self.touched, self.shown_left = ts, False, [], {}
+            self.ts, self.shown_left = ts, {}
+            if is_new_round:
+                self.moved, self.touched = False, []
             self.priced_now, self.standings_now, self.forced_now = set(), {}, {}
             for _, transfer in transfers.get(ts, []):
                 self.transfer(transfer)
@@ -824,6 +827,16 @@ class Waterfall(Deleveraging):
                 self.price(price)
             for seq, fill in fills.get(ts, []):
                 self.fill(fill, seq)
+            period = ts // self.plan.period_ns if self.plan.period_ns else None
+            is_new_round = period is None or period != last_period
+            last_period = period
+            if not is_new_round:
+                known = [episode.pool for episode in self.episodes]
+                ill = [pool for pool in self.pools.values() if self.in_breach(pool)]
+                self.met["a breach waits for its round"] += any(pool not in known for pool in ill)
+                super().check()
+                self.note_step()
+                continue
             waiting = [episode.pool for episode in self.episodes]
             judged = [
                 p
@@ -840,13 +853,16 @@ class Waterfall(Deleveraging):
                 self.attend(breaches, restored, recorded)
                 super().check()
                 attending = bool(self.episodes) or any(fund.holdings() for fund in self.funds)
-            for key, facts in self.forced_now.items():
-                facts.size_after, facts.cost_after = self.positions[key].size, self.positions[key].cost
-                self.facts.append(facts)
-            self.steps += 1
+            self.note_step()
         order = {id(pool): number for number, pool in enumerate(self.pools.values())}
         for episode in sorted(self.episodes, key=lambda episode: order[id(episode.pool)]):
             self.end(episode, None)
+
+    def note_step(self) -> None:
+        for key, facts in self.forced_now.items():
+            facts.size_after, facts.cost_after = self.positions[key].size, self.positions[key].cost
+            self.facts.append(facts)
+        self.steps += 1
 
 
 def run_waterfall(day: Day, rules: Rules, plan: Plan, depth: list[Row]) -> Waterfall:

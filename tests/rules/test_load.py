@@ -275,8 +275,8 @@ def test_an_override_of_several_lines(tmp_path):
 
 
 def test_the_one_wrong_override_of_several_is_named(tmp_path):
-    error = refused_override(tmp_path, "margin.rate=0.02", "step.kind=periodic", "adl.enabled=false")
-    assert error.file == "--set step.kind=periodic"
+    error = refused_override(tmp_path, "margin.rate=0.02", "step.kind=continuous", "adl.enabled=false")
+    assert error.file == "--set step.kind=continuous"
 
 
 def test_of_two_overrides_of_one_key_the_last_is_named(tmp_path):

@@ -12,7 +12,7 @@ from replay.tape import read
 from tests.loop.in_memory import MemoryRun, Row
 from tests.reference.waterfall import Waterfall, run_waterfall
 from tests.strategies import random_day, random_rules
-from tests.waterfall.random_ladder import with_ladder_axes
+from tests.waterfall.random_ladder import with_ladder_axes, with_step_axes
 from tests.waterfall.random_plans import DeepTape, random_depth, random_plan, with_risk_price
 
 STAGES = (
@@ -57,6 +57,7 @@ STAGES = (
     "a tie is broken",
     "the book is left alone",
     "the cap of a step",
+    "a breach waits for its round",
     "risk at the oracle",
     "risk at the index",
 )
@@ -102,6 +103,7 @@ def compare(
     if ladder:
         has_steps = all(own.basis != "entry" for own in random_rules(seed, day).own.values())
         plan = with_ladder_axes(seed, plan, has_steps=has_steps)
+        plan = with_step_axes(seed, plan)
     day, plan = with_risk_price(seed, day, plan)
     books = run_waterfall(day, random_rules(seed, day), plan, depth)
     found = MemoryRun()

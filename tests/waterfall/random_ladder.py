@@ -1,4 +1,4 @@
-"""Ladders and bankruptcy prices of random plans: axes drawn apart from the others, so that their days stay."""
+"""Steps, ladders and bankruptcy prices of random plans: axes drawn apart from the others, so that their days stay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from replay.rules.plan import ALLOCATIONS, LIMITS, ORDERS, SIZES, BookOrder, Plan, Rung, Takeover
-from tests.waterfall.small import RATE_ONE
+from tests.waterfall.small import RATE_ONE, SECOND
 
 
 def with_ladder_axes(seed: int, plan: Plan, *, has_steps: bool) -> Plan:
@@ -46,3 +46,10 @@ def _sized(rng: random.Random, rung: Rung, *, has_steps: bool) -> Rung:
         spread=rng.choice([(3, 2), (1, 10), (20, 1)]),
         order=rng.choice(["", *ORDERS]),
     )
+
+
+def with_step_axes(seed: int, plan: Plan) -> Plan:
+    """Return a plan that judges in rounds now and then, drawn from a seed; steps are 1 ns to 1 h apart."""
+    rng = random.Random(f"step {seed}")
+    period = rng.choice([0, 0, 2_000, 1_500 * SECOND, 7_200 * SECOND])
+    return replace(plan, period_ns=period)

@@ -33,6 +33,7 @@ class Margin:
     margin_basis: None = None
     allocation: str = "maintenance_proportional"
     exit_fee_rate: int = 0
+    period_ns: int = 0
 
 
 def linear(number: int = 0, name: str = "BTC", *, ledger: int = 0) -> Market:
