@@ -362,7 +362,7 @@ class Replay:
             self._sink.append("breaks", {name: breaks[name] for name in names})
         self._unproved_rows += window.rows
         # The proof reads every position: in step with the rows it costs the same at every size of a venue.
-        if (forced or attended) and 4 * self._unproved_rows >= int(counters[POSITIONS]):
+        if (forced or attended) and self._unproved_rows >= int(counters[POSITIONS]):
             check_conservation(state, int(counters[STEP_TS]))
             self._unproved_rows = 0
         state.drain_external()

@@ -541,7 +541,7 @@ class State:
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
-        self._slots: dict[int, Array] = {}
+        self._slots: list[list[Array]] = [[] for _ in markets]
         self._listed = 0
         self._add_pseudo_accounts()
 
@@ -630,11 +630,18 @@ class State:
         count = int(self.arrays.counters[POSITIONS])
         if self._listed < count:
             fresh = self.arrays.positions["market"][self._listed : count]
-            for number in np.unique(fresh).tolist():
-                new = np.flatnonzero(fresh == number) + self._listed
-                self._slots[number] = np.concatenate((self._slots.get(number, new[:0]), new))
+            order = np.argsort(fresh, kind="stable")
+            ends = np.cumsum(np.bincount(fresh, minlength=len(self._slots))).tolist()
+            first = 0
+            for pieces, end in zip(self._slots, ends, strict=True):
+                if first < end:
+                    pieces.append(order[first:end] + self._listed)
+                first = end
             self._listed = count
-        return self._slots.get(market, np.zeros(0, np.int64))
+        pieces = self._slots[market]
+        if len(pieces) != 1:
+            pieces[:] = [np.concatenate(pieces or [np.zeros(0, np.int64)])]
+        return pieces[0]
 
     def drain_external(self) -> None:
         """Move the flows booked by compiled code into Python integers, which cannot overflow."""
