@@ -35,6 +35,7 @@ from replay.loop.waterfall import (
     NET,
     TAKEOVER,
     forced_batch,
+    in_turn,
     indebted,
     lowest_rungs,
     open_positions,
@@ -57,6 +58,7 @@ class Ladder(NamedTuple):
     at_equal: bool  # equity equal to a share of maintenance counts as below it
     at_bankruptcy: bool  # losers are deleveraged at their bankruptcy price
     has_book: bool  # forced orders meet a book
+    most: int  # pools that it takes in a step, 0: all
 
 
 def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
@@ -69,6 +71,7 @@ def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
         plan.breach_at_equal,
         plan.adl is not None and plan.adl.needs_bankruptcy,
         plan.depth is not None,
+        plan.max_liquidations,
     )
 
 
@@ -125,6 +128,9 @@ def force(
     nothing = np.empty(0, np.int64)
     if begin == DONE and len(breaches):
         begin_episodes(s, c, forced_batch(s, breaches), ts, recorded)
+    if ladder.most and len(breaches) > ladder.most:
+        breaches = in_turn(s, breaches, _liquidations_of(s, c, breaches), ladder.most)
+    if begin == DONE and len(breaches):
         seen = lowest_rungs(s, breaches, ladder.rungs, ladder.at_equal, lowest)
     if begin == DONE:
         number = 0
@@ -153,6 +159,15 @@ def force(
         if not is_quiet(s, f, ts):
             lost = _keep(absorber_losing(s, f, r, ts), losing, lost)
     return DONE, lost, nothing
+
+
+@allocating_kernel
+def _liquidations_of(s: Arrays, c: Cases, pools: Array) -> Array:
+    """Return the numbers of the liquidations of pools."""
+    numbers = np.empty(len(pools), np.int64)
+    for i in range(len(pools)):
+        numbers[i] = c.episodes[s.pools[pools[i]].episode].id
+    return numbers
 
 
 @kernel

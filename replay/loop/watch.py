@@ -418,7 +418,8 @@ def wait_for_marks(s: Arrays, pools: Array) -> None:
     """Let the pools in liquidation that still have positions wait.
 
     They are judged again at the end of the next step in which a mark moves or the tape books something to
-    them; what their own forced orders booked does not count.
+    them; what their own forced orders booked does not count. Those whose turn did not come are judged in the next
+    step, whatever happens in it.
     """
     s.counters[WAITING] = 0
     for pool in pools:
@@ -434,6 +435,11 @@ def wait_for_marks(s: Arrays, pools: Array) -> None:
             s.dirty[kept] = s.dirty[i]
             kept += 1
     s.counters[DIRTY] = kept
+    for pool in pools:
+        if s.pools[pool].deferred:
+            s.pools[pool].deferred = 0
+            if s.pools[pool].waiting:
+                soil(s, pool)
 
 
 @kernel

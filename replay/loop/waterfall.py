@@ -227,6 +227,28 @@ def lowest_rungs(s: Arrays, pools: Array, rungs: Array, breach_at_equal: bool, l
 
 
 @allocating_kernel
+def in_turn(s: Arrays, pools: Array, liquidations: Array, most: int) -> Array:
+    """Return the pools in breach whose turn has come, in their order: the first to breach; the others are deferred.
+
+    Args:
+        s: The state.
+        pools: int64 ids of the pools in breach, ascending.
+        liquidations: int64, the numbers of their liquidations: by the first breach, then by pool.
+        most: How many come in a step.
+    """
+    last = np.sort(liquidations)[min(most, len(pools)) - 1]
+    chosen = np.empty(len(pools), np.int64)
+    count = 0
+    for i in range(len(pools)):
+        if liquidations[i] <= last:
+            chosen[count] = pools[i]
+            count += 1
+        else:
+            s.pools[pools[i]].deferred = 1
+    return chosen[:count]
+
+
+@allocating_kernel
 def still_in_breach(s: Arrays, pools: Array, lowest: Array, first: int, breach_at_equal: bool) -> Array:
     """Return the pools on whose lowest level a rung is the first, and that are open and in breach still."""
     found = np.empty(len(pools), np.int64)

@@ -109,6 +109,7 @@ def compile_rules(
         allocation=book.rules.bankruptcy.allocation,
         exit_fee_rate=book.rules.bankruptcy.fee_rate or 0,
         period_ns=book.rules.step.period or 0,
+        max_liquidations=book.rules.step.max_liquidations or 0,
         assumptions=book.rules.assumptions,
         socialise=book.rules.socialise.method,
         session_start_ns=book.rules.socialise.session_start or 0,

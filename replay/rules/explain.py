@@ -61,6 +61,9 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "valid_from": lambda value: f"The rules hold from the beginning of {value}, UTC.",
     "valid_to": lambda value: f"They hold until the end of {value}, UTC.",
     "step.period": lambda value: f"a period is {value}, and between the rounds everything else is booked.",
+    "step.max_liquidations": lambda value: (
+        f"Of the pools in breach at most {value} are liquidated in a step, those longest in breach first."
+    ),
     "margin.rate": lambda value: f"Maintenance is {_percent(value)} of notional, rounded up to the atom.",
     "margin.exit_fee": lambda value: (
         f"Maintenance also holds a fee of closing of {_percent(value)} of notional."

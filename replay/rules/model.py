@@ -20,6 +20,7 @@ from replay.folders import sha256_text
 from replay.rules.absorbers import Absorber, Overlay
 from replay.rules.margin import Margin
 from replay.rules.numbers import (
+    Cap,
     Name,
     PositiveDuration,
     Section,
@@ -37,6 +38,9 @@ class Step(Section):
     kind: Literal["per_timestamp", "periodic"]
     period: PositiveDuration | None = Field(
         default=None, description='how far apart the rounds are in which pools are judged, such as "1s"'
+    )
+    max_liquidations: Cap | None = Field(
+        default=None, description="how many pools in breach go through the ladder in a step, such as 50"
     )
 
     @model_validator(mode="after")

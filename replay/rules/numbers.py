@@ -32,6 +32,7 @@ _LONGEST_NUMBER = 64
 _LARGEST_MULTIPLE = 1_000
 _LARGEST_DENOMINATOR = 10**6
 _LARGEST_FACTOR = 100
+_LARGEST_CAP = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_DURATION = 366 * NS_PER_DAY
 _UNITS = {
@@ -205,6 +206,13 @@ def _read_count(value: object) -> int:
     return count
 
 
+def _read_cap(value: object) -> int:
+    cap = _read_number(value, 0, "50")
+    if not 1 <= cap <= _LARGEST_CAP:
+        raise problem(f"{cap} is not from 1 to a million", "write a whole number such as 50")
+    return cap
+
+
 def _fraction_of(text: str, wanted: str) -> Fraction:
     """Return a decimal, or a quotient of two such as ``2/3``."""
     above, slash, below = text.partition("/")
@@ -363,6 +371,9 @@ BasisPoints = Annotated[int, BeforeValidator(_read_basis_points), _AS_WHOLE]
 
 Count = Annotated[int, BeforeValidator(_read_count), _AS_WHOLE]
 """A small whole number, from 1 to 100."""
+
+Cap = Annotated[int, BeforeValidator(_read_cap), _AS_WHOLE]
+"""The most of something that is counted, from 1 to a million."""
 
 Level = Annotated[tuple[int, int], BeforeValidator(_read_level), PlainSerializer(level_text, return_type=str)]
 """A share of maintenance from 0 to 1 as a reduced fraction ``(numerator, denominator)``."""

@@ -331,6 +331,8 @@ class Plan:
         exit_fee_rate: The taker fee that a bankruptcy price leaves room for, in 1e-12 of its value.
         period_ns: Pools are judged at the end of the first step in each period of UTC of this length; 0: at the
             end of each step.
+        max_liquidations: How many of the pools in breach go through the ladder in a step; 0: all. First are those
+            longest in breach, of them the older pools. The others stay in breach until their turn.
     """
 
     name: str
@@ -352,6 +354,7 @@ class Plan:
     oracle_key: str = ""
     exit_fee_rate: int = 0
     period_ns: int = 0
+    max_liquidations: int = 0
     margin_basis: npt.NDArray[np.int64] | None = None
     margin_growth: npt.NDArray[np.int64] | None = None
     margin_root: npt.NDArray[np.int64] | None = None

@@ -62,6 +62,7 @@ class Waterfall(Deleveraging):
         self.funds = [FundBook(self, rule) for rule in plan.absorbers]
         self.reserves: dict[int, int] = {}  # by id of a position, what its bankruptcy value holds for a fee
         self.shut_out: list[Pool] = []  # no winners of the step
+        self.deferred: list[Pool] = []  # in breach when last judged, and not among the first
         self.session_next = 0
         self.session_bases: dict[Pool, int] = {}
         self.session_flows: Counter[Pool] = Counter()
@@ -79,7 +80,11 @@ class Waterfall(Deleveraging):
         for pool in breaches:
             self.open_episode(pool, *before[pool], recorded)
         self.shut_out = [*breaches, *(episode.pool for episode in self.episodes)]
-        losing = self.climb(breaches, before)
+        by_age = sorted(breaches, key=lambda pool: self.episode(pool).id)
+        first = by_age[: self.plan.max_liquidations or None]
+        self.deferred = [pool for pool in breaches if pool not in first]
+        self.met["a breach waits for its turn"] += bool(self.deferred)
+        losing = self.climb([pool for pool in breaches if pool in first], before)
         losing += self.attend_funds()
         if losing and self.plan.adl is not None:
             self.deleverage(losing)
@@ -841,7 +846,8 @@ class Waterfall(Deleveraging):
             judged = [
                 p
                 for p in waiting
-                if (self.moved or p in self.touched) and (self.judged(p) or not self.open_positions(p))
+                if (self.moved or p in self.touched or p in self.deferred)
+                and (self.judged(p) or not self.open_positions(p))
             ]
             others = [pool for pool in self.pools.values() if pool not in waiting]
             breaches = [p for p in self.pools.values() if (p in judged or p in others) and self.in_breach(p)]

@@ -58,6 +58,7 @@ STAGES = (
     "the book is left alone",
     "the cap of a step",
     "a breach waits for its round",
+    "a breach waits for its turn",
     "risk at the oracle",
     "risk at the index",
 )

@@ -49,7 +49,10 @@ def _sized(rng: random.Random, rung: Rung, *, has_steps: bool) -> Rung:
 
 
 def with_step_axes(seed: int, plan: Plan) -> Plan:
-    """Return a plan that judges in rounds now and then, drawn from a seed; steps are 1 ns to 1 h apart."""
+    """Return a plan that judges in rounds or liquidates few at a time now and then, drawn from a seed.
+
+    Steps are 1 ns to 1 h apart.
+    """
     rng = random.Random(f"step {seed}")
     period = rng.choice([0, 0, 2_000, 1_500 * SECOND, 7_200 * SECOND])
-    return replace(plan, period_ns=period)
+    return replace(plan, period_ns=period, max_liquidations=rng.choice([0, 0, 1, 2]))

@@ -109,6 +109,90 @@ def test_a_pool_in_liquidation_is_asked_again_in_the_next_round(
     assert [at for at, _, _ in made.rows(ORDERS)] == orders
 
 
+def three(
+    folder: Path, overrides: list[str], cash: list[int], path: list[tuple[str, object]], text: str = ""
+) -> Day:
+    names = ("a", "b", "c")
+    return replayed(
+        folder,
+        MARKETS
+        + "".join(account(name, own, ("BTC", 1, 100_000)) for name, own in zip(names, cash, strict=True))
+        + account("short", 50_000, ("BTC", -3, 100_000))
+        + account("other", 50_000)
+        + marks("BTC", *QUIET, *path)
+        + depth("+9s", "BTC", bids=[(99_900, 4)])
+        + text,
+        HYPERLIQUID,
+        overrides,
+    )
+
+
+TRADES = "".join(trade(f"+{at}s", "other", "short", 1, 99_900) for at in (13, 14))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "orders"),
+    [
+        ([], [(12, "a"), (12, "b"), (12, "c")]),
+        (["step.max_liquidations=1"], [(12, "a"), (13, "b"), (14, "c")]),
+        (["step.max_liquidations=2"], [(12, "a"), (12, "b"), (13, "c")]),
+        (["step.max_liquidations=3"], [(12, "a"), (12, "b"), (12, "c")]),
+        (['step={kind="periodic", period="4s", max_liquidations=2}'], [(12, "a"), (12, "b"), (20, "c")]),
+    ],
+)
+def test_a_step_liquidates_so_many(
+    tmp_path: Path, overrides: list[str], orders: list[tuple[int, str]]
+) -> None:
+    """All are in breach at +12s and stay so; in the steps that follow no mark moves."""
+    text = TRADES + trade("+20s", "other", "short", 1, 99_900)
+    made = three(tmp_path, overrides, [1_300, 1_300, 1_300], [("+12s", 99_900)], text)
+    assert made.rows(ORDERS) == [(1_000 * at, name, D(-1)) for at, name in orders]
+    found = made.rows(
+        f"SELECT {AT}, {AT.replace('ts', 'ts_end')}, account FROM liquidations ORDER BY account"
+    )
+    assert found == [(12_000, 1_000 * at, name) for at, name in orders]
+
+
+def test_the_longest_in_breach_come_first(tmp_path: Path) -> None:
+    """The first account has 100 more and breaches at 98,600 / 0.9875 = 99,848.1, when the third still waits."""
+    path = [("+12s", 99_900), ("+13s", 99_840), ("+14s", 99_839)]
+    made = three(tmp_path, ["step.max_liquidations=1"], [1_400, 1_300, 1_300], path)
+    assert made.rows(ORDERS) == [
+        (at, name, D(-1)) for at, name in ((12_000, "b"), (13_000, "c"), (14_000, "a"))
+    ]
+
+
+def test_who_recovers_while_it_waits_is_not_asked(tmp_path: Path) -> None:
+    made = three(
+        tmp_path, ["step.max_liquidations=1"], [1_300, 1_300, 1_300], [("+12s", 99_900), ("+13s", 99_990)]
+    )
+    assert made.rows(ORDERS) == [(12_000, "a", D(-1))]
+    found = made.rows(
+        f"SELECT account, {AT.replace('ts', 'ts_end')}, asked FROM liquidations ORDER BY account"
+    )
+    assert found == [("a", 12_000, D(1)), ("b", 13_000, D(0)), ("c", 13_000, D(0))]
+
+
+def test_who_waits_for_its_turn_pays_nobodys_loss(tmp_path: Path) -> None:
+    """At 98,000 each owes 700 at the mark; the first is closed into the book, and only the sound share its loss."""
+    made = three(
+        tmp_path,
+        [
+            "step.max_liquidations=1",
+            "socialise.method=deposit_haircut",
+            "absorbers=[]",
+            'ladder=[{action="book_order", level="1", size="full", limit="none", tif="ioc", '
+            'surplus_to="trader", fee="0"}]',
+            "adl={enabled=false}",
+        ],
+        [1_300, 1_300, 1_300],
+        [("+12s", 98_000)],
+        depth("+11s", "BTC", bids=[(98_000, 4)]),
+    )
+    payers = made.rows("SELECT account, sum(amount) FROM shared_losses GROUP BY account ORDER BY account")
+    assert payers == [("other", D(350)), ("short", D(350))]
+
+
 def test_rounds_do_not_go_with_anchored_equity(tmp_path: Path) -> None:
     tape = scenario_tape(
         tmp_path, 'venue = "example"\nstart = "2025-10-10T12:00:00Z"\n' + MARKETS + marks("BTC", *QUIET)
