@@ -414,7 +414,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
         "collateral": "haircuts and weights of collateral",
     },
     "margin.tables.*": {"dex": "tables of one dex"},
-    "trigger": {"level": "a breach at a multiple of maintenance"},
     "ladder.*": {
         "enter": "a rung's own condition",
         "scope": "a rung for a part of the pool",

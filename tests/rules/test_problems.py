@@ -289,7 +289,6 @@ SECTION_HEADS = {
     "price": "[price]\n",
     "margin": "[margin]\n",
     "margin.tables.*": "[[margin.tables]]\n",
-    "trigger": "[trigger]\n",
     "ladder.*": "[[ladder]]\n",
     "bankruptcy": "[bankruptcy]\n",
     "absorbers.*": "[[absorbers]]\n",
