@@ -77,7 +77,10 @@ def _rung(rung: Rung) -> str:
             "" if rung.slice_share is None else f" in slices of {format_units(rung.slice_share, RATE_SCALE)}"
         )
         return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({level})"
-    return f"{rung.action}{f' at {rung.price}' if isinstance(rung, TakeoverRung) else ''} ({level})"
+    if not isinstance(rung, TakeoverRung):
+        return f"{rung.action} ({level})"
+    shares = "" if rung.share is None else f" of shares of {format_units(rung.share, RATE_SCALE)}"
+    return f"{rung.action}{shares} at {rung.price} ({level})"
 
 
 def _absorber(absorber: Absorber) -> str:

@@ -76,7 +76,7 @@ def _share_of(m: Any, whole: int, base: int, rate: int) -> int:
 
 
 @kernel
-def _maintenance(s: Arrays, row: Any, size: int) -> int:
+def maintenance_of_part(s: Arrays, row: Any, size: int) -> int:
     """Return the maintenance that a position would need if it had another size; none if it had none."""
     if size == 0:
         return 0
@@ -100,16 +100,16 @@ def _ask_minimal(s: Arrays, rows: Array, rung: Any) -> None:
     for _ in range(len(rows)):
         row = rows[_first(s, rows, rung.order, True)]
         m, whole = s.markets[row.market], abs(row.size)
-        total -= _maintenance(s, row, row.size)
+        total -= maintenance_of_part(s, row, row.size)
         few, many = 0, -(-whole // m.lot)
         while few < many:
             middle = (few + many) // 2
-            if total + _maintenance(s, row, max(whole - middle * m.lot, 0)) <= allowed:
+            if total + maintenance_of_part(s, row, max(whole - middle * m.lot, 0)) <= allowed:
                 many = middle
             else:
                 few = middle + 1
         row.asked = min(whole, few * m.lot)
-        total += _maintenance(s, row, whole - row.asked)
+        total += maintenance_of_part(s, row, whole - row.asked)
 
 
 @kernel
@@ -127,7 +127,7 @@ def _ask_smallest_fix(s: Arrays, rows: Array, rung: Any) -> None:
         for i in range(len(rows)):
             row = rows[i]
             row.asked = _step_down(s, s.markets[row.market], row.size, row.mark, tiers)
-            total += _maintenance(s, row, abs(row.size) - row.asked)
+            total += maintenance_of_part(s, row, abs(row.size) - row.asked)
 
 
 @kernel
@@ -136,7 +136,7 @@ def _place(s: Arrays, row: Any, order: int) -> int:
     if order == _LARGEST_LOSS:
         return value_at(s, row.market, row.size, row.mark) - i64(s.positions[row.position].cost)
     if order == _LARGEST_MAINTENANCE:
-        return -_maintenance(s, row, row.size)
+        return -maintenance_of_part(s, row, row.size)
     return 0
 
 
@@ -188,7 +188,7 @@ def _discount(s: Arrays, row: Any, rung: Any) -> int:
     if row.maintenance <= 0:
         return 0
     missing = min(max(row.maintenance - row.equity, 0), row.maintenance)
-    whole = muldiv(_maintenance(s, row, row.size), rung.spread_num, rung.spread_den, FLOOR)
+    whole = muldiv(maintenance_of_part(s, row, row.size), rung.spread_num, rung.spread_den, FLOOR)
     return muldiv(whole, missing, row.maintenance, FLOOR)
 
 

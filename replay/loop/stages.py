@@ -59,6 +59,7 @@ from replay.loop.rows import (
     write_verdict,
 )
 from replay.loop.state import Arrays, known_position
+from replay.loop.terms import ask_to_take_over
 from replay.loop.waterfall import part_of_value, value_at
 from replay.units import BOUND, RATE_ONE
 
@@ -294,25 +295,6 @@ def hold_back(s: Arrays, f: Fund, r: Buffers, batch: Array, ts: int) -> None:
 
 
 @kernel
-def _takeover_value(s: Arrays, row: Any, rung: Any, worth: int) -> int:
-    """Return the signed value at which a position is taken over, in atoms.
-
-    At the mark it is a penalty less: a share of the pool's maintenance, at most its equity, over its positions by
-    maintenance. A pool that owes has its positions taken over at the bankruptcy price: the absorber pays, unless
-    what is owed stays with the pool.
-    """
-    if rung.at_mark and row.equity < 0 and rung.owed_stays:
-        return worth
-    if not rung.at_mark:
-        return i64(row.bankruptcy_value)
-    if row.equity < 0:
-        return i64(row.worth)
-    penalty = min(row.equity, muldiv(row.maintenance, rung.penalty_rate, RATE_ONE, CEIL))
-    share = worth - row.worth
-    return worth - (muldiv(share, penalty, row.equity, FLOOR) if row.equity else 0)
-
-
-@kernel
 def _lesser(one: int, other: int) -> int:
     """Return the lesser of two amounts of which each may be UNBOUNDED."""
     if one == UNBOUNDED or other == UNBOUNDED:
@@ -334,7 +316,7 @@ def _pay_exit_fee(s: Arrays, row: Any) -> None:
 def take_over(
     s: Arrays, f: Fund, c: Cases, r: Buffers, batch: Array, rung: Any, ts: int, at_bankruptcy: bool
 ) -> Array:
-    """Hand positions to the absorber as far as its capacity goes; return the rest, which goes to ADL.
+    """Hand positions, or shares of them, to the absorber as far as its capacity goes; return the rest, for ADL.
 
     Args:
         s: The state.
@@ -355,34 +337,33 @@ def take_over(
     if has_limit:
         open_inventory(s, f, sizes, worths, limits)
     beyond = 0
-    whole_values = np.empty(len(batch), np.int64)
+    values = np.empty(len(batch), np.int64)
+    ask_to_take_over(s, c, batch, rung, values)
     for i in range(len(batch)):
         row = batch[i]
-        whole = abs(row.size)
-        worth = value_at(s, row.market, row.size, row.mark)
-        price = _takeover_value(s, row, rung, worth)
-        loss, absorbed = price - worth, whole
+        asked = i64(row.asked)
+        worth = value_at(s, row.market, asked if row.size > 0 else -asked, row.mark)
+        loss, absorbed = values[i] - worth, asked
         if loss > 0:
             left = _lesser(room[row.market], allowance(s, f, i64(row.market), i64(row.pool), ts))
             if left != UNBOUNDED and loss > left:
                 lot = s.markets[row.market].lot
-                absorbed = muldiv(whole, left, loss, FLOOR) // lot * lot
+                absorbed = muldiv(asked, left, loss, FLOOR) // lot * lot
         if is_off(f, i64(row.market), ts):
             absorbed = i64(0)
         elif has_limit:
             absorbed = fit_inventory(s, f, i64(row.market), i64(row.size), absorbed, sizes, worths, limits)
         if loss > 0:
-            paid = muldiv(loss, absorbed, whole, CEIL)
+            paid = muldiv(loss, absorbed, asked, CEIL)
             count_paid(f, i64(row.market), i64(row.pool), ts, paid)
             if room[row.market] != UNBOUNDED:
                 room[row.market] = 0 if loss > room[row.market] else room[row.market] - paid
-        row.asked, row.filled, row.limit = whole, absorbed, NO_LIMIT
-        row.value = -part_of_value(price, absorbed, whole)
-        row.next = of.TAKEN_OVER if absorbed == whole else of.NO_CAPACITY
-        if absorbed < whole and is_off(f, i64(row.market), ts):
+        row.filled, row.limit = absorbed, NO_LIMIT
+        row.value = -part_of_value(values[i], absorbed, asked)
+        row.next = of.TAKEN_OVER if absorbed == asked else of.NO_CAPACITY
+        if absorbed < asked and is_off(f, i64(row.market), ts):
             row.next = of.IS_OFF
-        whole_values[i] = price
-        beyond += absorbed < whole
+        beyond += absorbed < asked
     for i in range(len(batch)):
         _book_row(s, batch[i], f.markets[batch[i].market].slot)
         if not rung.at_mark:
@@ -394,7 +375,7 @@ def take_over(
         gain = value_at(s, row.market, row.filled if row.size > 0 else -row.filled, row.mark) + row.value
         leg = c.legs[c.leg_of[row.position]]
         leg.absorbed += row.filled
-        leg.left = row.asked - row.filled
+        leg.left, leg.left_value = row.asked - row.filled, values[i] + row.value
         leg.surplus += max(gain, 0)
         leg.shortfall += max(-gain, 0)
         if f.rule[IS_VAULT]:
@@ -402,8 +383,7 @@ def take_over(
         note(s, f, row.market, row.value)
         add_movement(r, row.market, gain)
         if row.filled < row.asked:
-            value = whole_values[i] + row.value
-            _lose(s, c, losing[count], row, value, of.FROM_TAKEOVER, at_bankruptcy)
+            _lose(c, losing[count], row, leg.left, leg.left_value, of.FROM_TAKEOVER, at_bankruptcy)
             losing[count].absorber = f.rule[NUMBER]
             count += 1
     _write_orders(s, f, c, r, batch, of.TAKEOVER, ts)
@@ -416,10 +396,11 @@ def take_over(
 
 
 @kernel
-def _lose(s: Arrays, c: Cases, order: Any, row: Any, value: int, origin: int, at_bankruptcy: bool) -> None:
+def _lose(
+    c: Cases, order: Any, row: Any, quantity: int, value: int, origin: int, at_bankruptcy: bool
+) -> None:
     """Fill a LOSING record with what is left of a forced order, priced as the rules say."""
     leg = c.legs[c.leg_of[row.position]]
-    quantity = abs(s.positions[row.position].size)
     leg.left = quantity
     order.position, order.pool, order.market = row.position, row.pool, row.market
     order.is_short, order.quantity = row.size < 0, quantity
@@ -428,11 +409,12 @@ def _lose(s: Arrays, c: Cases, order: Any, row: Any, value: int, origin: int, at
 
 
 @allocating_kernel
-def give_up(s: Arrays, c: Cases, batch: Array, at_bankruptcy: bool) -> Array:
+def give_up(c: Cases, batch: Array, at_bankruptcy: bool) -> Array:
     """Return all positions of a batch as losers: a rung that deleverages at once."""
     losing = np.zeros(len(batch), LOSING)
     for i in range(len(batch)):
-        _lose(s, c, losing[i], batch[i], batch[i].bankruptcy_value, of.FROM_LADDER, at_bankruptcy)
+        row = batch[i]
+        _lose(c, losing[i], row, abs(row.size), row.bankruptcy_value, of.FROM_LADDER, at_bankruptcy)
     return losing
 
 

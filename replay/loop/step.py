@@ -141,6 +141,8 @@ def force(
             pools = still_in_breach(s, breaches, lowest, first, ladder.at_equal)
             if len(pools):
                 batch = forced_batch(s, pools)
+                if rung.continues:
+                    batch = _left_over(c, batch)
                 f = counted_fund_at(funds, rung.absorber)
                 if f.rule[EXISTS] and _meets_absorber(rung):
                     fresh = _unopened(f, batch)
@@ -168,6 +170,18 @@ def _liquidations_of(s: Arrays, c: Cases, pools: Array) -> Array:
     for i in range(len(pools)):
         numbers[i] = c.episodes[s.pools[pools[i]].episode].id
     return numbers
+
+
+@allocating_kernel
+def _left_over(c: Cases, batch: Array) -> Array:
+    """Return the rows of a batch of which the rung before left something that it asked for."""
+    rows = np.empty(len(batch), np.int64)
+    count = 0
+    for i in range(len(batch)):
+        if c.legs[c.leg_of[batch[i].position]].left > 0:
+            rows[count] = i
+            count += 1
+    return batch[rows[:count]]
 
 
 @kernel
@@ -223,7 +237,7 @@ def _act(
         if not rung.passes_on:
             lost = _keep(beyond, losing, lost)
     elif rung.action == ADL:
-        lost = _keep(give_up(s, c, batch, ladder.at_bankruptcy), losing, lost)
+        lost = _keep(give_up(c, batch, ladder.at_bankruptcy), losing, lost)
     return lost
 
 

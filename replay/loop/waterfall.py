@@ -74,6 +74,7 @@ RUNG = np.dtype(
             "penalty_rate",
             "absorber",
             "passes_on",
+            "continues",
             "owed_stays",
         )
     ]
@@ -110,6 +111,10 @@ def rungs_of(plan: Plan) -> Array:
             others = [other for other in plan.ladder if isinstance(other, Takeover)]
             last = [other for other in others if other.level == rung.level][-1]
             record["passes_on"] = last is not rung
+            # The next takeovers of the level take what the first one left of its share.
+            before = next(other for other in others if other.level == rung.level)
+            record["share"], record["continues"] = rung.share, rung.share and before is not rung
+            record["exit_num"], record["exit_den"] = rung.exit
             record["penalty_rate"] = rung.penalty_rate
     return records
 

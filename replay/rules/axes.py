@@ -125,8 +125,11 @@ AXES: Mapping[str, Axis] = {
             "fraction_of_original": "Of each position a share of what it was at the first breach.",
             "notional_cap": "Of each position at most a notional.",
             "minimal_to_exit": "The least that restores the pool at the mark, position after position.",
+            "fraction_of_all_positions": (
+                "Of each position the same share, the least of a grid that restores the pool, or all."
+            ),
         },
-        ("fraction_of_all_positions", "window_capacity"),
+        ("window_capacity",),
     ),
     "ladder.*.limit": Axis(
         {

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 TIERED = ("bracket_deduction", "bracket_whole", "im_fraction", "risk_steps")
 """Shapes of margin whose tiers a forced order can step down."""
 
-PARTIAL = ("step_down", "smallest_fix", "minimal_to_exit")
-"""Sizes of forced orders that ask what a part of a position needs."""
+PARTIAL = ("step_down", "smallest_fix", "minimal_to_exit", "fraction_of_all_positions")
+"""Sizes of forced orders and takeovers that ask what a part of a position needs."""
 
 NEEDS_PROFIT = ("profit_pro_rata", "wealth_pro_rata", "levered_pro_rata", "capped_pro_rata")
 """Methods of adl.method whose shares are shares of a profit."""
@@ -166,6 +166,7 @@ def _check_ladder(book: RuleBook) -> None:
                 f'a rung with action = "{above.action}" is the last of its level',
                 f"ladder.{index - 1}",
             )
+    _check_shares(book)
     for index, rung in enumerate(ladder):
         if rung.size in PARTIAL and book.rules.margin.size_basis == "notional_entry":
             raise book.refusal(
@@ -181,6 +182,24 @@ def _check_ladder(book: RuleBook) -> None:
                 f'write size = "full", or a margin of one of the shapes {", ".join(TIERED)}',
                 "margin",
             )
+
+
+def _check_shares(book: RuleBook) -> None:
+    """Refuse takeovers of one level that would not take the same share of all positions for the same price."""
+    keys = ("size", "share", "exit", "margin_forfeited", "penalty", "owed")
+    for index, (above, rung) in enumerate(pairwise(book.rules.ladder), start=1):
+        if not isinstance(above, TakeoverRung) or not isinstance(rung, TakeoverRung):
+            continue
+        if above.level != rung.level or above.share == rung.share is None:
+            continue
+        for key in keys:
+            if getattr(above, key) != getattr(rung, key):
+                raise book.refusal(
+                    f"ladder.{index}.{key}",
+                    f"it takes what rung {index - 1} leaves of a share of all positions, and is not on its terms",
+                    f"write the same {', '.join(keys)} for both",
+                    f"ladder.{index - 1}.{key}",
+                )
 
 
 def _check_bankruptcy(book: RuleBook) -> None:
@@ -213,7 +232,15 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
         if isinstance(rung, TakeoverRung):
             absorber = [absorber.name for absorber in book.rules.absorbers].index(rung.absorber)
             rungs.append(
-                plan.Takeover(rung.level, rung.price, rung.penalty or 0, absorber, rung.owed == "stays")
+                plan.Takeover(
+                    level=rung.level,
+                    price=rung.price,
+                    penalty_rate=rung.penalty or 0,
+                    absorber=absorber,
+                    owed_stays=rung.owed == "stays",
+                    share=rung.share or 0,
+                    exit=rung.exit or (1, 1),
+                )
             )
         elif isinstance(rung, AdlRung):
             rungs.append(plan.Deleverage(level=rung.level))

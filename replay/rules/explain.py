@@ -96,7 +96,7 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "ladder.*.absorber": lambda value: f"The taker is the absorber called {value}.",
     "ladder.*.limit_bp": lambda value: f"The band is {value} basis points wide.",
     "ladder.*.tiers": lambda value: f"It goes down by {value} tiers, at most to the lowest.",
-    "ladder.*.share": lambda value: f"The share is {_percent(value)}, one lot at least.",
+    "ladder.*.share": lambda value: f"The share, or the step of a grid of shares, is {_percent(value)}.",
     "ladder.*.cap": lambda value: f"That is {value}, one lot at least.",
     "ladder.*.exit": lambda value: f"Restored is a pool whose equity is {value} x maintenance.",
     "ladder.*.spread": lambda value: f"At most that is {value} x the maintenance of the position.",

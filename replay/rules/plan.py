@@ -98,7 +98,7 @@ class BookOrder:
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """A rung of the ladder: an absorber takes over the whole pool.
+    """A rung of the ladder: an absorber takes over the positions of the pool, whole or a share of each.
 
     Attributes:
         level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance.
@@ -107,6 +107,10 @@ class Takeover:
         penalty_rate: The share of maintenance that goes to the absorber at the mark, in 1e-12.
         absorber: Place of the absorber. What it cannot take goes to the next takeover of the same level.
         owed_stays: Whether a pool that owes has its positions taken over at the mark, too, and owes on.
+        share: Of each position the same share is taken over, in 1e-12: the least multiple of this below 1 that
+            restores the pool, else all; at the mark only. 0: all. Takeovers of one level have the same.
+        exit: Equity over maintenance at which the pool is restored, as a fraction of at least 1; one above 1 has to
+            be exceeded.
     """
 
     action: ClassVar[str] = "takeover"
@@ -116,6 +120,8 @@ class Takeover:
     penalty_rate: int = 0
     absorber: int = 0
     owed_stays: bool = False
+    share: int = 0
+    exit: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,19 @@ from replay.units import (
 _LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
 
 
+_MOST_SHARES = 1_000
+
+
+def _check_exit(multiple: tuple[int, int] | None) -> None:
+    """Refuse an exit below maintenance."""
+    if multiple is not None and multiple[0] < multiple[1]:
+        raise problem(
+            f"an exit at {level_text(multiple)} of maintenance is a breach still",
+            "write a multiple of at least 1",
+            "exit",
+        )
+
+
 class BookOrderRung(Section):
     """``[[ladder]]`` with action ``book_order``: an order into the book for each position of the pool."""
 
@@ -120,12 +133,7 @@ class BookOrderRung(Section):
                     f"{key} goes with {', '.join(sizes)}; take it out",
                     key,
                 )
-        if self.exit is not None and self.exit[0] < self.exit[1]:
-            raise problem(
-                f"an exit at {level_text(self.exit)} of maintenance is a breach still",
-                "write a multiple of at least 1",
-                "exit",
-            )
+        _check_exit(self.exit)
         goes_with(
             f"limit = {json.dumps(self.limit)}",
             "spread",
@@ -147,7 +155,14 @@ class TakeoverRung(Section):
 
     action: Literal["takeover"]
     level: Level = _LEVEL
-    size: Literal["full"]
+    size: Literal["full", "fraction_of_all_positions"]
+    share: Part | None = Field(
+        default=None, description='the step from one share of all positions to the next, such as "0.2"'
+    )
+    exit: Factor | None = Field(
+        default=None,
+        description='the multiple of maintenance that a share aims at, such as "10/9"; left out: 1',
+    )
     absorber: Name = Field(description="the name of one of the [[absorbers]]")
     price: Literal["bankruptcy", "mark"]
     margin_forfeited: Literal["all_collateral", "none", "remaining_maintenance"]
@@ -158,6 +173,38 @@ class TakeoverRung(Section):
     owed: Literal["goes_along", "stays"] | None = Field(
         default=None, description='what becomes of what the pool owes; left out: "goes_along"'
     )
+
+    @model_validator(mode="after")
+    def _share_fits(self) -> Self:
+        size = f"size = {json.dumps(self.size)}"
+        is_share = self.size == "fraction_of_all_positions"
+        goes_with(
+            size,
+            "share",
+            self.share,
+            is_needed=is_share,
+            mend="write share with fraction_of_all_positions, and only with it",
+        )
+        if self.exit is not None and not is_share:
+            raise problem(
+                f"{size} stands beside `exit`",
+                "exit goes with fraction_of_all_positions; take it out",
+                "exit",
+            )
+        if is_share and self.price != "mark":
+            raise problem(
+                f"{size} does not go with price = {json.dumps(self.price)}",
+                'write price = "mark": at the bankruptcy price no share makes a pool safer',
+                "size",
+            )
+        if self.share is not None and self.share < RATE_ONE // _MOST_SHARES:
+            raise problem(
+                f"the grid has more than {_MOST_SHARES:,} shares",
+                f"write a share of at least {1 / _MOST_SHARES}",
+                "share",
+            )
+        _check_exit(self.exit)
+        return self
 
     @model_validator(mode="after")
     def _price_and_margin_fit(self) -> Self:

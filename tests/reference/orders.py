@@ -22,6 +22,7 @@ class Leg:
     absorbed: int = 0
     adl: int = 0
     left: int = 0
+    left_value: int = 0  # of what a takeover asked for and did not get
     surplus: int = 0
     shortfall: int = 0
     vault: int = 0

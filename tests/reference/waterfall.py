@@ -34,6 +34,9 @@ from tests.reference.deleveraging import Deleveraging
 from tests.reference.depth import Row
 from tests.reference.orders import Episode, Leg, Order
 
+Handed = tuple[Pool, Position, int, int, int, int]
+"""Pool, position, value, equity and maintenance of the pool, quantity: what an absorber is asked to take."""
+
 LOT = TICK = 1
 """Days in memory have markets of one lot and one tick."""
 
@@ -328,15 +331,17 @@ class Waterfall(Deleveraging):
             if isinstance(rung, BookOrder):
                 self.send(batch, rung)
             elif isinstance(rung, Takeover):
-                rows = [(*row[:2], self.taken_at(rung, *row), *row[3:]) for row in batch]
-                beyond = self.hand_over(rows, self.funds[rung.absorber])
+                rows = self.to_take_over(rung, batch)
+                beyond = self.hand_over(rows, self.funds[rung.absorber]) if rows else []
                 later = ladder[ladder.index(rung) + 1 :]
                 if not any(isinstance(other, Takeover) and other.level == rung.level for other in later):
                     losing += beyond
             elif isinstance(rung, NetOwnHedge):
                 self.net(batch)
             else:
-                losing += [self.losing(pool, p, v, "ladder", equity) for pool, p, v, equity, _ in batch]
+                losing += [
+                    self.losing(pool, p, abs(p.size), v, "ladder", equity) for pool, p, v, equity, _ in batch
+                ]
         return losing
 
     def net(self, batch: list[tuple[Pool, Position, int, int, int]]) -> None:
@@ -368,6 +373,7 @@ class Waterfall(Deleveraging):
         self,
         pool: Pool,
         position: Position,
+        quantity: int,
         value: int | None,
         origin: str,
         equity: int,
@@ -381,8 +387,8 @@ class Waterfall(Deleveraging):
             if not adl.residual_to_absorber and not any("bankruptcy" in p or "clamped" in p for p in prices):
                 value = None
         episode = self.episode(pool)
-        episode.leg(position).left = abs(position.size)
-        return Order(position, abs(position.size), value, origin, equity, episode, fund)
+        episode.leg(position).left = quantity
+        return Order(position, quantity, value, origin, equity, episode, fund)
 
     def asks(self, pool: Pool, positions: list[Position], rung: BookOrder) -> list[tuple[int, bool]]:
         """Return how much of each open position of a pool is sent, and whether that is a slice."""
@@ -423,6 +429,11 @@ class Waterfall(Deleveraging):
 
     def restores(self, pool: Pool, positions: list[Position], cuts: list[int], rung: BookOrder) -> bool:
         """Tell whether closing parts of positions at the mark, without a fee, brings a pool to the exit of a rung."""
+        spare = self.equity(pool) - (1 if self.plan.breach_at_equal else 0)
+        return spare >= Fraction(*rung.exit) * self.due_without(positions, cuts)
+
+    def due_without(self, positions: list[Position], cuts: list[int]) -> int:
+        """Return the maintenance of positions if they were cut down."""
         due, before = 0, [position.size for position in positions]
         for position, cut in zip(positions, cuts, strict=True):
             position.size -= sign(position.size) * cut
@@ -430,8 +441,7 @@ class Waterfall(Deleveraging):
                 due += self.position_maintenance(position)
         for position, size in zip(positions, before, strict=True):
             position.size = size
-        spare = self.equity(pool) - (1 if self.plan.breach_at_equal else 0)
-        return spare >= Fraction(*rung.exit) * due
+        return due
 
     def down(self, position: Position, tiers: int) -> int:
         """Return what brings a position down by some margin tiers, at most to the lowest."""
@@ -672,39 +682,94 @@ class Waterfall(Deleveraging):
             return worth
         if equity < 0:
             return value
-        penalty = min(equity, math.ceil(Fraction(due * rung.penalty_rate, RATE_ONE)))
+        penalty = min(equity, self.penalty(rung, due))
         return worth - ((worth - value) * penalty // equity if equity else 0)
 
-    def hand_over(self, batch: list[tuple[Pool, Position, int, int, int]], fund: FundBook) -> list[Order]:
+    def to_take_over(self, rung: Takeover, batch: list[tuple[Pool, Position, int, int, int]]) -> list[Handed]:
+        """Return what is to be taken over of which position at what value: all, a share, or what a share left."""
+        if not rung.share:
+            return [(*row[:2], self.taken_at(rung, *row), *row[3:], abs(row[1].size)) for row in batch]
+        same = [r for r in self.plan.ladder if isinstance(r, Takeover) and r.level == rung.level]
+        rows: list[Handed] = []
+        if rung is not same[0]:
+            for pool, position, _, equity, due in batch:
+                leg = self.episode(pool).leg(position)
+                self.reserves[id(position)] = 0  # at the mark nothing is held for a fee
+                if leg.left:
+                    rows.append((pool, position, leg.left_value, equity, due, leg.left))
+            self.met["the rest of a share is handed on"] += bool(rows)
+            return rows
+        for pool in {id(row[0]): row[0] for row in batch}.values():
+            mine = [row for row in batch if row[0] is pool]
+            share = self.enough(rung, [row[1] for row in mine], *mine[0][3:])
+            self.met["a share of all is enough" if share < 1 else "no share is enough"] += 1
+            for _, position, value, equity, due in mine:
+                if share == 1:
+                    taken = self.taken_at(rung, pool, position, value, equity, due)
+                    rows.append((pool, position, taken, equity, due, abs(position.size)))
+                    continue
+                value -= self.reserves[id(position)]
+                self.reserves[id(position)] = 0
+                cut = math.ceil(abs(position.size) * share)
+                penalty = math.ceil(share * self.penalty(rung, due))
+                own = (self.value(position) - value) * penalty // equity if penalty else 0
+                worth = self.worth(position.market, cut if position.size > 0 else -cut)
+                rows.append((pool, position, worth - own, equity, due, cut))
+        return rows
+
+    def penalty(self, rung: Takeover, due: int) -> int:
+        return math.ceil(Fraction(due * rung.penalty_rate, RATE_ONE))
+
+    def enough(self, rung: Takeover, positions: list[Position], equity: int, due: int) -> Fraction:
+        """Return the least share of all positions whose takeover restores a pool that pays the penalty for it."""
+        grid = Fraction(rung.share, RATE_ONE)
+        for number in range(1, math.ceil(1 / grid)):
+            share = number * grid
+            paid = math.ceil(share * self.penalty(rung, due))
+            if paid > equity:
+                break  # it cannot pay: everything goes
+            rest = self.due_without(positions, [math.ceil(abs(p.size) * share) for p in positions])
+            if rung.exit == (1, 1):
+                is_enough = equity - paid > rest or (equity - paid == rest and not self.plan.breach_at_equal)
+            else:
+                is_enough = equity - paid > rest * Fraction(*rung.exit)
+            if is_enough:
+                return share
+        return Fraction(1)
+
+    def hand_over(self, batch: list[Handed], fund: FundBook) -> list[Order]:
         """Hand positions to an absorber, as far as its capacity and its limits go."""
-        gains = {id(p): self.value(p) - value for _, p, value, _, _ in batch}
+        gains = {
+            id(p): self.worth(p.market, asked if p.size > 0 else -asked) - value
+            for _, p, value, _, _, asked in batch
+        }
         room: dict[int, int | None] = {}
-        for market in sorted({p.market for _, p, _, _, _ in batch}):
+        for market in sorted({row[1].market for row in batch}):
             fund.judge_fund(market)
             room[market] = fund.capacity(market)
         losing: list[Order] = []
         entries = []
         sizes = {market: fund.fund_position(market).size for market in {*room, *fund.handled}}
-        for pool, position, value, equity, maintenance in batch:
+        for pool, position, value, equity, maintenance, asked in batch:
             market, size, loss = position.market, position.size, -gains[id(position)]
-            take, left = abs(size), room[market]
+            take, left = asked, room[market]
             if loss > 0:
                 allowed = [bound for bound in (left, fund.allowance(market, pool)) if bound is not None]
                 if allowed and loss > min(allowed):
-                    take = abs(size) * min(allowed) // loss
+                    take = asked * min(allowed) // loss
             if fund.is_off(market):
                 take = 0
             elif fund.rule.inventory:
                 take = fund.fits(market, size, take, sizes)
             sizes[market] += sign(size) * take
             if loss > 0:
-                paid = -(-loss * take // abs(size))
+                paid = -(-loss * take // asked)
                 fund.paid.append((self.ts, market, pool, paid))
                 if left is not None:
                     room[market] = 0 if loss > left else left - paid
-            part = sign(value) * (abs(value) * take // abs(size))
-            entries.append((pool, position, value, equity, maintenance, size, take, part))
-        for _, position, _, _, _, size, take, part in entries:
+            part = sign(value) * (abs(value) * take // asked)
+            entries.append((pool, position, value, equity, maintenance, size, take, part, asked))
+        for _, position, _, _, _, size, take, part, _ in entries:
             if take:
                 quantity = -take if size > 0 else take
                 self.book(position, quantity, -part)
@@ -712,26 +777,27 @@ class Waterfall(Deleveraging):
                 fee = self.reserves[id(position)] * take // abs(size)
                 self.pay(position.pool, self.pool("@fees", position.pool.ledger), fee)
         moved: dict[int, int] = {}
-        for pool, position, value, equity, _, size, take, part in entries:
+        for pool, position, value, equity, _, size, take, part, asked in entries:
             market = position.market
             gain = (self.worth(market, take if size > 0 else -take) if take else 0) - part
             leg = self.episode(pool).leg(position)
             leg.absorbed += take
-            leg.left = abs(size) - take
+            leg.left, leg.left_value = asked - take, value - part
             leg.surplus += max(0, gain)
             leg.shortfall += max(0, -gain)
             leg.vault += max(0, -gain) if fund.rule.account.startswith("@vault") else 0
             fund.fund_books(market, -part)
             moved[market] = moved.get(market, 0) + gain
             if leg.left:
-                losing.append(self.losing(pool, position, value - part, "takeover", equity, fund))
-        for pool, position, _, _, _, size, take, part in entries:
+                order = self.losing(pool, position, leg.left, leg.left_value, "takeover", equity, fund)
+                losing.append(order)
+        for pool, position, _, _, _, size, take, part, asked in entries:
             whole = f"taken over by {fund.fund_account(position.market)}"
-            if take < abs(size):
+            if take < asked:
                 whole = "the absorber's capacity is used up"
                 if fund.is_off(position.market):
                     whole = "the absorber does nothing for the market now"
-            self.order(pool, position, "takeover", size, abs(size), None, take, -part, whole)
+            self.order(pool, position, "takeover", size, asked, None, take, -part, whole)
         fund.movement("takeover", moved)
         for market in sorted(moved):
             mine = [entry for entry in entries if entry[1].market == market]

@@ -252,13 +252,13 @@ def test_a_value_of_another_action(tmp_path):
         refused(tmp_path, changed('size = "full"', 'size = "step_down"')),
         key="ladder.0.size",
         problem='"step_down" does not go with action = "takeover"',
-        mend='allowed there: "full"',
+        mend='allowed there: "full", "fraction_of_all_positions"',
     )
     check(
         refused(tmp_path, changed('size = "full"', 'size = "step_up"')),
         key="ladder.0.size",
         problem='"step_up" is not a value of it',
-        mend='allowed now: "full"; not yet: "fraction_of_all_positions", "window_capacity"',
+        mend='allowed now: "full", "fraction_of_all_positions"; not yet: "window_capacity"',
     )
 
 

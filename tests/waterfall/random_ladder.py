@@ -48,6 +48,22 @@ def _sized(rng: random.Random, rung: Rung, *, has_steps: bool) -> Rung:
     )
 
 
+def with_shares(seed: int, plan: Plan) -> Plan:
+    """Return a plan whose takeovers at the mark take a share of all positions now and then, drawn from a seed."""
+    rng = random.Random(f"shares {seed}")
+    share = rng.choice([0, RATE_ONE // 5, RATE_ONE // 3, 2 * RATE_ONE // 5, RATE_ONE // 100])
+    aim = rng.choice([(1, 1), (10, 9), (10, 9), (51, 50), (2, 1)])
+    return replace(
+        plan,
+        ladder=tuple(
+            replace(rung, share=share, exit=aim if share else (1, 1))
+            if isinstance(rung, Takeover) and rung.price == "mark"
+            else rung
+            for rung in plan.ladder
+        ),
+    )
+
+
 def with_step_axes(seed: int, plan: Plan) -> Plan:
     """Return a plan that judges in rounds or liquidates few at a time now and then, drawn from a seed.
 
