@@ -9,7 +9,7 @@ import os
 
 from tests.waterfall.campaign import STAGES, Tally, compare
 
-DAYS = int(os.environ.get("REPLAY_RANDOM_DAYS", "100"))
+DAYS = int(os.environ.get("REPLAY_RANDOM_DAYS", "300"))
 
 
 def test_random_days_under_random_plans() -> None:
