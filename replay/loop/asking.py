@@ -77,11 +77,11 @@ def _share_of(m: Any, whole: int, base: int, rate: int) -> int:
 
 @kernel
 def maintenance_of_part(s: Arrays, row: Any, size: int) -> int:
-    """Return the maintenance that a position would need if it had another size; none if it had none."""
+    """Return the maintenance that a position would need if it had another unsigned size; none if it had none."""
     if size == 0:
         return 0
-    m = s.markets[row.market]
-    return maintenance_of(s.tiers, m, size, s.positions[row.position].cost, notional_at(m, size, row.mark))
+    m, signed = s.markets[row.market], size if row.size > 0 else -size
+    return maintenance_of(s.tiers, m, signed, s.positions[row.position].cost, notional_at(m, size, row.mark))
 
 
 @kernel
@@ -100,7 +100,7 @@ def _ask_minimal(s: Arrays, rows: Array, rung: Any) -> None:
     for _ in range(len(rows)):
         row = rows[_first(s, rows, rung.order, True)]
         m, whole = s.markets[row.market], abs(row.size)
-        total -= maintenance_of_part(s, row, row.size)
+        total -= maintenance_of_part(s, row, whole)
         few, many = 0, -(-whole // m.lot)
         while few < many:
             middle = (few + many) // 2
@@ -136,7 +136,7 @@ def _place(s: Arrays, row: Any, order: int) -> int:
     if order == _LARGEST_LOSS:
         return value_at(s, row.market, row.size, row.mark) - i64(s.positions[row.position].cost)
     if order == _LARGEST_MAINTENANCE:
-        return -maintenance_of_part(s, row, row.size)
+        return -maintenance_of_part(s, row, abs(row.size))
     return 0
 
 
@@ -188,7 +188,7 @@ def _discount(s: Arrays, row: Any, rung: Any) -> int:
     if row.maintenance <= 0:
         return 0
     missing = min(max(row.maintenance - row.equity, 0), row.maintenance)
-    whole = muldiv(maintenance_of_part(s, row, row.size), rung.spread_num, rung.spread_den, FLOOR)
+    whole = muldiv(maintenance_of_part(s, row, abs(row.size)), rung.spread_num, rung.spread_den, FLOOR)
     return muldiv(whole, missing, row.maintenance, FLOOR)
 
 

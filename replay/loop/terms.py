@@ -101,8 +101,7 @@ def _ask_share(s: Arrays, rows: Array, rung: Any, values: Array) -> None:
         for i in range(len(rows)):
             row = rows[i]
             row.asked = _lots_up(s, row, share)
-            left = abs(row.size) - row.asked
-            needed += maintenance_of_part(s, row, left if row.size > 0 else -left)
+            needed += maintenance_of_part(s, row, abs(row.size) - row.asked)
         if _is_restored(s, rows[0].equity - penalty, needed, rung):
             break
         share += rung.share

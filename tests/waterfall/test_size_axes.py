@@ -145,6 +145,29 @@ def test_which_position_goes_first(tmp_path: Path, size: str, asked: list[tuple[
     assert [row[:2] for row in two(tmp_path, size)] == asked
 
 
+WEIGHTS = (
+    "margin={{shape='weights', size_basis='notional_mark', hedge_basis='net', scope='cross_account', "
+    "weights=[{{currencies=['*'], long='{}', short='1.2'}}]}}"
+)
+
+
+@pytest.mark.parametrize("long", ["0.95", "0.8", "0.5"])
+def test_what_is_left_of_a_short_needs_what_a_short_needs(tmp_path: Path, long: str) -> None:
+    """A short of 10 at 110,000 from 100,000 has 200,000 left of 300,000: a fifth of 9.0909... coins' value."""
+    made = replayed(
+        tmp_path,
+        MARKETS
+        + account("short", 300_000, ("BTC", -10, 100_000))
+        + account("long", 5_000_000, ("BTC", 10, 100_000))
+        + fund("@vault:liquidator", 1_000)
+        + marks("BTC", ("+0s", 100_000), ("+10s", 110_000))
+        + depth("+5s", "BTC", asks=[(110_000, 100)]),
+        HYPERLIQUID,
+        [RUNG.format("size='minimal_to_exit'", "limit='none'"), WEIGHTS.format(long)],
+    )
+    assert made.rows("SELECT asked FROM forced_orders") == [(D("0.91"),)]
+
+
 @pytest.mark.parametrize(
     ("limit", "btc"),
     [("limit='bankruptcy'", "93967.3"), ("limit='zero_equity'", "92200")],
