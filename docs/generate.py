@@ -10,7 +10,7 @@ from replay.cli import cli
 from replay.rules import list_rules, load_rules
 from replay.rules.absorbers import Absorber
 from replay.rules.numbers import level_text
-from replay.rules.waterfall import Adl, AdlOff, BookOrderRung, Rung, TakeoverRung
+from replay.rules.waterfall import Adl, AdlOff, AdlRung, BookOrderRung, Rung, TakeoverRung
 from replay.run.queries import list_queries
 from replay.run.schema import RUN_TABLES, VERDICTS
 from replay.tape.schema import RANK, TABLES, Table
@@ -76,11 +76,15 @@ def _rung(rung: Rung) -> str:
         sliced = (
             "" if rung.slice_share is None else f" in slices of {format_units(rung.slice_share, RATE_SCALE)}"
         )
-        return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({level})"
+        return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({level}{_after(rung.enter)})"
     if not isinstance(rung, TakeoverRung):
-        return f"{rung.action} ({level})"
+        return f"{rung.action} ({level}{_after(rung.enter if isinstance(rung, AdlRung) else None)})"
     shares = "" if rung.share is None else f" of shares of {format_units(rung.share, RATE_SCALE)}"
-    return f"{rung.action}{shares} at {rung.price} ({level})"
+    return f"{rung.action}{shares} at {rung.price} ({level}{_after(rung.enter)})"
+
+
+def _after(enter: str | None) -> str:
+    return "" if enter is None else ", on what is left"
 
 
 def _absorber(absorber: Absorber) -> str:

@@ -141,7 +141,7 @@ def force(
             pools = still_in_breach(s, breaches, lowest, first, ladder.at_equal)
             if len(pools):
                 batch = forced_batch(s, pools)
-                if rung.continues:
+                if rung.continues or rung.after_unfilled:
                     batch = _left_over(c, batch)
                 f = counted_fund_at(funds, rung.absorber)
                 if f.rule[EXISTS] and _meets_absorber(rung):

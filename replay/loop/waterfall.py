@@ -75,6 +75,7 @@ RUNG = np.dtype(
             "absorber",
             "passes_on",
             "continues",
+            "after_unfilled",
             "owed_stays",
         )
     ]
@@ -93,6 +94,7 @@ def rungs_of(plan: Plan) -> Array:
     for rung, record in zip(plan.ladder, records, strict=True):
         record["action"] = _ACTIONS[type(rung)]
         record["level_num"], record["level_den"] = rung.level
+        record["after_unfilled"] = not isinstance(rung, NetOwnHedge) and rung.after_unfilled
         if isinstance(rung, BookOrder):
             record["size"], record["limit"] = SIZES.index(rung.size), LIMITS.index(rung.limit)
             record["order"] = ORDERS.index(rung.order)

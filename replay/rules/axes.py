@@ -131,6 +131,13 @@ AXES: Mapping[str, Axis] = {
         },
         ("window_capacity",),
     ),
+    "ladder.*.enter": Axis(
+        {
+            "previous_unfilled": (
+                "It acts on those positions of which the rung before it did not fill all that it asked for."
+            )
+        }
+    ),
     "ladder.*.limit": Axis(
         {
             "none": "The order takes any price.",
@@ -418,7 +425,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "margin.tables.*": {"dex": "tables of one dex"},
     "ladder.*": {
-        "enter": "a rung's own condition",
         "scope": "a rung for a part of the pool",
         "rate_limit": "caps per step and window",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 TIERED = ("bracket_deduction", "bracket_whole", "im_fraction", "risk_steps")
 """Shapes of margin whose tiers a forced order can step down."""
+
+OF_ALL = ("minimal_to_exit", "smallest_fix", "fraction_of_all_positions")
+"""Sizes that are reckoned over all positions of a pool."""
 
 PARTIAL = ("step_down", "smallest_fix", "minimal_to_exit", "fraction_of_all_positions")
 """Sizes of forced orders and takeovers that ask what a part of a position needs."""
@@ -167,6 +171,7 @@ def _check_ladder(book: RuleBook) -> None:
                 f"ladder.{index - 1}",
             )
     _check_shares(book)
+    _check_enter(book)
     for index, rung in enumerate(ladder):
         if rung.size in PARTIAL and book.rules.margin.size_basis == "notional_entry":
             raise book.refusal(
@@ -200,6 +205,31 @@ def _check_shares(book: RuleBook) -> None:
                     f"write the same {', '.join(keys)} for both",
                     f"ladder.{index - 1}.{key}",
                 )
+
+
+def _check_enter(book: RuleBook) -> None:
+    """Refuse a condition on what the rung before left where it leaves nothing, or that parts a whole pool."""
+    before: BookOrderRung | TakeoverRung | AdlRung | NetRung | None = None
+    for index, rung in enumerate(book.rules.ladder):
+        if isinstance(rung, CancelRung):
+            continue
+        if isinstance(rung, BookOrderRung | TakeoverRung | AdlRung) and rung.enter is not None:
+            leaves = isinstance(before, BookOrderRung | TakeoverRung) and before.level == rung.level
+            if not leaves:
+                raise book.refusal(
+                    f"ladder.{index}.enter",
+                    "no rung before it at its level asks for something that may be left",
+                    'write it after one with action = "book_order" or "takeover" of the same level, or take it out',
+                    f"ladder.{index}.level",
+                )
+            if rung.size in OF_ALL:
+                raise book.refusal(
+                    f"ladder.{index}.enter",
+                    f"size = {json.dumps(rung.size)} is reckoned over all positions of the pool",
+                    "take enter out, or write another size",
+                    f"ladder.{index}.size",
+                )
+        before = rung
 
 
 def _check_bankruptcy(book: RuleBook) -> None:
@@ -240,10 +270,11 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
                     owed_stays=rung.owed == "stays",
                     share=rung.share or 0,
                     exit=rung.exit or (1, 1),
+                    after_unfilled=rung.enter is not None,
                 )
             )
         elif isinstance(rung, AdlRung):
-            rungs.append(plan.Deleverage(level=rung.level))
+            rungs.append(plan.Deleverage(level=rung.level, after_unfilled=rung.enter is not None))
         elif isinstance(rung, NetRung):
             rungs.append(plan.NetOwnHedge(level=rung.level))
         elif isinstance(rung, CancelRung):
@@ -269,6 +300,7 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
                     exit=rung.exit or (1, 1),
                     spread=rung.spread or (0, 1),
                     order=rung.position_order or "",
+                    after_unfilled=rung.enter is not None,
                 )
             )
     return tuple(rungs)

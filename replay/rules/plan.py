@@ -72,6 +72,8 @@ class BookOrder:
         spread: Factor of a ``fillable`` price, as a fraction.
         order: Of :data:`ORDERS`: in each step only the first position that asks for something is sent;
             ``minimal_to_exit`` closes in this order.
+        after_unfilled: Whether it acts only on positions of which the rung before it did not fill all that it
+            asked for in the step.
     """
 
     action: ClassVar[str] = "book"
@@ -94,6 +96,7 @@ class BookOrder:
     exit: tuple[int, int] = (1, 1)
     spread: tuple[int, int] = (0, 1)
     order: str = ""
+    after_unfilled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class Takeover:
             restores the pool, else all; at the mark only. 0: all. Takeovers of one level have the same.
         exit: Equity over maintenance at which the pool is restored, as a fraction of at least 1; one above 1 has to
             be exceeded.
+        after_unfilled: See :class:`BookOrder`.
     """
 
     action: ClassVar[str] = "takeover"
@@ -122,6 +126,7 @@ class Takeover:
     owed_stays: bool = False
     share: int = 0
     exit: tuple[int, int] = (1, 1)
+    after_unfilled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +135,13 @@ class Deleverage:
 
     Attributes:
         level: The rung applies while equity is below ``level[0] / level[1]`` of maintenance; 0 is equity.
+        after_unfilled: See :class:`BookOrder`.
     """
 
     action: ClassVar[str] = "adl"
 
     level: tuple[int, int]
+    after_unfilled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

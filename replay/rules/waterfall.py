@@ -36,8 +36,12 @@ from replay.units import (
     RATE_ONE,
 )
 
+Enter = Literal["previous_unfilled"]
+
 _LEVEL = Field(description='the share of maintenance below which it acts, such as "1", "2/3" or "0"')
 
+
+_ENTER = Field(default=None, description="on what the rung acts; left out: on every position of the pool")
 
 _MOST_SHARES = 1_000
 
@@ -57,6 +61,7 @@ class BookOrderRung(Section):
 
     action: Literal["book_order"]
     level: Level = _LEVEL
+    enter: Enter | None = _ENTER
     size: OrderSize
     tiers: Count | None = Field(
         default=None, description="how many tiers step_down goes, 100 is to the lowest; left out: 1"
@@ -155,6 +160,7 @@ class TakeoverRung(Section):
 
     action: Literal["takeover"]
     level: Level = _LEVEL
+    enter: Enter | None = _ENTER
     size: Literal["full", "fraction_of_all_positions"]
     share: Part | None = Field(
         default=None, description='the step from one share of all positions to the next, such as "0.2"'
@@ -236,6 +242,7 @@ class AdlRung(Section):
 
     action: Literal["adl"]
     level: Level = _LEVEL
+    enter: Enter | None = _ENTER
     size: Literal["full"]
 
 

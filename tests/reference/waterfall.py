@@ -326,6 +326,9 @@ class Waterfall(Deleveraging):
                 for pool in mine
                 for entry in self.bankruptcies(pool)
             ]
+            if not isinstance(rung, NetOwnHedge) and rung.after_unfilled:
+                whole, batch = batch, [row for row in batch if self.episode(row[0]).leg(row[1]).left]
+                self.met["what is left enters alone"] += 0 < len(batch) < len(whole)
             if not batch:
                 continue
             if isinstance(rung, BookOrder):

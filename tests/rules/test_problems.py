@@ -159,6 +159,7 @@ OWED = changed(
     'price = "bankruptcy"\nmargin_forfeited = "all_collateral"',
     'price = "mark"\nmargin_forfeited = "none"\nowed = "stays"',
 )
+ENTERED = changed('action = "takeover"\n', 'action = "takeover"\nenter = "previous_unfilled"\n')
 OVERLAY = TEXT + '\n[[overlays]]\nmarkets = ["BTC"]\nabsorbers = "off"\n'
 
 AXIS_LINES = {
@@ -191,6 +192,7 @@ AXIS_LINES = {
     "margin.hedge_basis": (TEXT, 'hedge_basis = "net"'),
     "margin.scope": (TEXT, 'scope = "cross_account"'),
     "ladder.*.action": (TEXT, 'action = "takeover"'),
+    "ladder.*.enter": (ENTERED, 'enter = "previous_unfilled"'),
     "ladder.*.size": (TEXT, 'size = "full"'),
     "ladder.*.price": (TEXT, '\nprice = "bankruptcy"'),
     "ladder.*.margin_forfeited": (TEXT, 'margin_forfeited = "all_collateral"'),
@@ -311,7 +313,7 @@ def test_a_known_key_that_is_to_come(tmp_path, pattern, key):
 
 
 LATER_KEY_ANYWHERE = [
-    ("[[ladder]]", "ladder.0.enter"),
+    ("[[ladder]]", "ladder.0.scope"),
     ("[adl]", "adl.start"),
     ("[depth]", "depth.forced_share"),
 ]

@@ -12,7 +12,7 @@ from replay.tape import read
 from tests.loop.in_memory import MemoryRun, Row
 from tests.reference.waterfall import Waterfall, run_waterfall
 from tests.strategies import random_day, random_rules
-from tests.waterfall.random_ladder import with_ladder_axes, with_shares, with_step_axes
+from tests.waterfall.random_ladder import with_conditions, with_ladder_axes, with_shares, with_step_axes
 from tests.waterfall.random_plans import DeepTape, random_depth, random_plan, with_risk_price
 
 STAGES = (
@@ -62,6 +62,7 @@ STAGES = (
     "a share of all is enough",
     "no share is enough",
     "the rest of a share is handed on",
+    "what is left enters alone",
     "risk at the oracle",
     "risk at the index",
 )
@@ -109,6 +110,7 @@ def compare(
         plan = with_ladder_axes(seed, plan, has_steps=has_steps)
         if has_steps:
             plan = with_shares(seed, plan)
+        plan = with_conditions(seed, plan)
         plan = with_step_axes(seed, plan)
     day, plan = with_risk_price(seed, day, plan)
     books = run_waterfall(day, random_rules(seed, day), plan, depth)

@@ -6,7 +6,18 @@ import random
 from dataclasses import replace
 from typing import Any, cast
 
-from replay.rules.plan import ALLOCATIONS, LIMITS, ORDERS, SIZES, BookOrder, Plan, Rung, Takeover
+from replay.rules.compile import OF_ALL
+from replay.rules.plan import (
+    ALLOCATIONS,
+    LIMITS,
+    ORDERS,
+    SIZES,
+    BookOrder,
+    Deleverage,
+    Plan,
+    Rung,
+    Takeover,
+)
 from tests.waterfall.small import RATE_ONE, SECOND
 
 
@@ -49,19 +60,57 @@ def _sized(rng: random.Random, rung: Rung, *, has_steps: bool) -> Rung:
 
 
 def with_shares(seed: int, plan: Plan) -> Plan:
-    """Return a plan whose takeovers at the mark take a share of all positions now and then, drawn from a seed."""
+    """Return a plan whose takeovers at the mark take a share of all positions now and then, drawn from a seed.
+
+    Some takeovers at the bankruptcy price are at the mark then.
+    """
     rng = random.Random(f"shares {seed}")
     share = rng.choice([0, RATE_ONE // 5, RATE_ONE // 3, 2 * RATE_ONE // 5, RATE_ONE // 100])
     aim = rng.choice([(1, 1), (10, 9), (10, 9), (51, 50), (2, 1)])
-    return replace(
-        plan,
-        ladder=tuple(
-            replace(rung, share=share, exit=aim if share else (1, 1))
-            if isinstance(rung, Takeover) and rung.price == "mark"
-            else rung
-            for rung in plan.ladder
-        ),
-    )
+    all_at_mark = rng.random() < 0.4
+    penalty = rng.choice([0, RATE_ONE // 10]) if plan.allocation == "maintenance_proportional" else 0
+    ladder = []
+    for rung in plan.ladder:
+        if isinstance(rung, Takeover) and share and (rung.price == "mark" or all_at_mark):
+            if rung.price != "mark":
+                rung = replace(rung, price="mark", penalty_rate=penalty)
+            rung = replace(rung, share=share, exit=aim)
+        ladder.append(rung)
+    return replace(plan, ladder=tuple(ladder))
+
+
+def with_conditions(seed: int, plan: Plan) -> Plan:
+    """Return a plan with rungs that act on what the one before left, drawn from a seed: new orders, and others."""
+    rng = random.Random(f"conditions {seed}")
+    if rng.random() < 0.5:
+        return plan
+    rungs: list[Rung] = []
+    for rung in plan.ladder:
+        before = rungs[-1] if rungs else None
+        leaves = isinstance(before, BookOrder | Takeover) and before.level == rung.level
+        may_wait = (isinstance(rung, BookOrder) and rung.size not in OF_ALL) or (
+            isinstance(rung, Takeover | Deleverage) and not getattr(rung, "share", 0)
+        )
+        if leaves and may_wait and rng.random() < 0.6:
+            rung = cast(Rung, replace(cast(Any, rung), after_unfilled=True))
+        rungs.append(rung)
+        if isinstance(rung, BookOrder) and rng.random() < 0.4:
+            rungs.append(
+                replace(
+                    rung,
+                    size=cast(Any, rng.choice(["full", "full", "fraction_of_remaining"])),
+                    slice_above=0,
+                    slice_rate=RATE_ONE,
+                    cooldown_ns=0,
+                    share=RATE_ONE // 2,
+                    limit=cast(Any, rng.choice(["bankruptcy_band", "none"])),
+                    limit_bp=500,
+                    all_or_nothing=rng.random() < 0.5,
+                    order="",
+                    after_unfilled=True,
+                )
+            )
+    return replace(plan, ladder=tuple(rungs))
 
 
 def with_step_axes(seed: int, plan: Plan) -> Plan:
