@@ -1,26 +1,27 @@
 """Print the tables of docs/anonymous-days.md from what ``replay band ... --format csv`` wrote.
 
-``python docs/bands.py markets FILE`` prints a line a market, ``python docs/bands.py days FILE...`` a line a file.
+``python docs/bands.py markets FILE`` prints a line a market, ``days`` a line for all of them.
 """
 
 from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+
+from replay.analysis.band import three
 
 Rows = list[dict[str, str]]
 
 
-def three(values: Sequence[str]) -> str:
-    """Return least, median and largest of values in order; a dash of none."""
-    return " / ".join((values[0], values[len(values) // 2], values[-1])) if values else "-"
-
-
 def clock(rows: Rows, stage: str) -> list[str]:
-    """Return the times of day, rising, at which a stage first engaged in those rows where it did."""
-    return sorted(row[stage][11:19] for row in rows if row[stage])
+    """Return the times of day at which a stage first engaged in those rows where it did."""
+    return [row[stage][11:19] for row in rows if row[stage]]
+
+
+def told(times: list[str]) -> str:
+    """Return least, median and largest of times; a dash of none."""
+    return " / ".join(three(times)) if times else "-"
 
 
 def by_market(rows: Rows) -> str:
@@ -32,32 +33,34 @@ def by_market(rows: Rows) -> str:
     for market in sorted({row["market"] for row in rows}):
         mine = [row for row in rows if row["market"] == market]
         takeovers, closings = clock(mine, "takeover"), clock(mine, "adl")
-        counts = three([f"{count:,}" for count in sorted(int(row["liquidations"]) for row in mine)])
-        shares = three([f"{100 * share:.0f}" for share in sorted(float(row["deleveraged"]) for row in mine)])
+        counts = " / ".join(f"{count:,}" for count in three([int(row["liquidations"]) for row in mine]))
+        shares = " / ".join(
+            f"{100 * share:.0f}" for share in three([float(row["deleveraged"]) for row in mine])
+        )
         lines.append(
-            f"| {market.partition('USD')[0]} | {len(takeovers)} | {three(takeovers)} | {len(closings)} "
-            f"| {three(closings)} | {counts} | {shares} % |"
+            f"| {market.partition('USD')[0]} | {len(takeovers)} | {told(takeovers)} | {len(closings)} "
+            f"| {told(closings)} | {counts} | {shares} % |"
         )
     return "\n".join(lines)
 
 
 def of_day(rows: Rows) -> str:
     """Return the cells of one assumption: first ADL of any market by seed, market-days with ADL, median share."""
-    first: dict[str, str] = {}
-    for row in rows:
-        if row["adl"]:
-            first[row["seed"]] = min(row["adl"][11:19], first.get(row["seed"], "24"))
-    shares = sorted(float(row["deleveraged"]) for row in rows if row["adl"])
-    median = f"{100 * shares[len(shares) // 2]:.1f} %" if shares else "-"
-    return f"| {three(sorted(first.values()))} | {len(shares)} | {median} |"
+    seeds = {row["seed"] for row in rows if row["adl"]}
+    first = [min(clock([row for row in rows if row["seed"] == seed], "adl")) for seed in seeds]
+    shares = [float(row["deleveraged"]) for row in rows if row["adl"]]
+    median = f"{100 * three(shares)[1]:.1f} %" if shares else "-"
+    return f"| {told(first)} | {len(shares)} | {median} |"
+
+
+FORMS = {"markets": by_market, "days": of_day}
 
 
 def main(form: str, *files: str) -> None:
-    """Print the table of a form: ``markets`` or ``days``."""
+    """Print the table of a form for each file."""
     for file in files:
         with Path(file).open(newline="") as text:
-            rows = list(csv.DictReader(text))
-        print(by_market(rows) if form == "markets" else f"{file} {of_day(rows)}")
+            print(f"{file}\n{FORMS[form](list(csv.DictReader(text)))}")
 
 
 if __name__ == "__main__":

@@ -71,20 +71,17 @@ def venues_page() -> str:
 
 
 def _rung(rung: Rung) -> str:
-    level = level_text(rung.level)
+    is_after = isinstance(rung, BookOrderRung | TakeoverRung | AdlRung) and rung.enter is not None
+    when = f"{level_text(rung.level)}{', on what is left' if is_after else ''}"
     if isinstance(rung, BookOrderRung):
         sliced = (
             "" if rung.slice_share is None else f" in slices of {format_units(rung.slice_share, RATE_SCALE)}"
         )
-        return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({level}{_after(rung.enter)})"
+        return f"{rung.size}{sliced}, {rung.tif}, limit {rung.limit} ({when})"
     if not isinstance(rung, TakeoverRung):
-        return f"{rung.action} ({level}{_after(rung.enter if isinstance(rung, AdlRung) else None)})"
+        return f"{rung.action} ({when})"
     shares = "" if rung.share is None else f" of shares of {format_units(rung.share, RATE_SCALE)}"
-    return f"{rung.action}{shares} at {rung.price} ({level}{_after(rung.enter)})"
-
-
-def _after(enter: str | None) -> str:
-    return "" if enter is None else ", on what is left"
+    return f"{rung.action}{shares} at {rung.price} ({when})"
 
 
 def _absorber(absorber: Absorber) -> str:

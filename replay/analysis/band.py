@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from replay.progress import OnProgress
 from replay.rules import RuleBook
@@ -15,6 +15,8 @@ from replay.run.sql import query
 from replay.run.store import Run
 from replay.tape.populate import Population, populate
 from replay.tape.read import Tape, open_tape
+
+Ordered = TypeVar("Ordered", int, float, str)
 
 _FIRST = """
 SELECT m.name AS market,
@@ -110,20 +112,21 @@ def bands(found: Sequence[Draw]) -> list[Band]:
     result = []
     for market in sorted({draw.market for draw in found}):
         mine = [draw for draw in found if draw.market == market]
-        moments = sorted(draw.adl for draw in mine if draw.adl is not None)
+        moments = [draw.adl for draw in mine if draw.adl is not None]
         result.append(
             Band(
                 market,
                 len(mine),
                 len(moments),
-                (moments[0], moments[len(moments) // 2], moments[-1]) if moments else None,
-                _three([float(draw.liquidations) for draw in mine]),
-                _three([draw.deleveraged for draw in mine]),
+                three(moments) if moments else None,
+                three([float(draw.liquidations) for draw in mine]),
+                three([draw.deleveraged for draw in mine]),
             )
         )
     return result
 
 
-def _three(values: list[float]) -> tuple[float, float, float]:
+def three(values: Sequence[Ordered]) -> tuple[Ordered, Ordered, Ordered]:
+    """Return least, median (of an even number the upper of the two in the middle) and largest of some values."""
     ordered = sorted(values)
     return ordered[0], ordered[len(ordered) // 2], ordered[-1]

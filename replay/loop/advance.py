@@ -338,7 +338,6 @@ def _hurry(s: Arrays, w: Window, x: Scratch, grade: int) -> bool:
         return False
     s.counters[BREACHES] = 0
     s.counters[RESTORED] = 0
-    s.counters[MARKS_MOVED] = 0
     return s.counters[WATCHING] != 0
 
 
@@ -487,8 +486,6 @@ def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> i
                     s.counters[STEPS] += 1
                 s.counters[BREACHES] = 0
                 s.counters[RESTORED] = 0
-                if s.counters[PERIOD_NS] == 0:
-                    s.counters[MARKS_MOVED] = 0
                 if not _apply_step(s, w, x, ts, grade):
                     return FAULTED
                 if _is_between_rounds(s, ts):
@@ -501,8 +498,7 @@ def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> i
             return HEAP_FULL
         s.counters[PENDING] = 0
         is_due = s.counters[ATTENDING] and s.counters[MARKS_MOVED]
-        if s.counters[PERIOD_NS]:
-            s.counters[MARKS_MOVED] = 0
+        s.counters[MARKS_MOVED] = 0
         close_shadows(s, x)
         if s.counters[FAULT]:
             return FAULTED

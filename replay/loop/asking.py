@@ -12,7 +12,7 @@ from replay.loop.depth import NO_LIMIT
 from replay.loop.episodes import Cases
 from replay.loop.margin import maintenance_of, notional_at
 from replay.loop.state import LEAST_SLACK, Arrays
-from replay.loop.waterfall import limit_at, price_of, value_at
+from replay.loop.waterfall import end_of_pool, limit_at, price_of, value_at
 from replay.rules.plan import BY_SIZE, LIMITS, ORDERS, SIZES
 from replay.units import BOUND, RATE_ONE
 
@@ -31,9 +31,7 @@ def ask(s: Arrays, c: Cases, batch: Array, rung: Any, ts: int) -> None:
     """Fill how much each forced order asks for, whether that is a slice, and its limit."""
     first = 0
     while first < len(batch):
-        end = first + 1
-        while end < len(batch) and batch[end].pool == batch[first].pool:
-            end += 1
+        end = end_of_pool(batch, first)
         rows = batch[first:end]
         if rung.size == _MINIMAL:
             _ask_minimal(s, rows, rung)

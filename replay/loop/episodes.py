@@ -34,10 +34,7 @@ LEG = np.dtype(
         ("absorbed", "i8"),
         ("adl", "i8"),
         ("left", "i8"),
-        (
-            "left_value",
-            "i8",
-        ),  # of what an absorber left of a takeover, the signed value at which it was to go
+        ("left_value", "i8"),  # signed, at which what an absorber left of a takeover was to go
         ("surplus", "i8"),
         ("shortfall", "i8"),
         ("vault", "i8"),  # what of the shortfall vaults bore

@@ -542,7 +542,7 @@ class State:
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
-        self._slots: list[list[Array]] = [[] for _ in markets]
+        self._slots = [[np.zeros(0, np.int64)] for _ in markets]
         self._listed = 0
         self._add_pseudo_accounts()
 
@@ -632,16 +632,13 @@ class State:
         if self._listed < count:
             fresh = self.arrays.positions["market"][self._listed : count]
             order = np.argsort(fresh, kind="stable")
-            ends = np.cumsum(np.bincount(fresh, minlength=len(self._slots))).tolist()
-            first = 0
-            for pieces, end in zip(self._slots, ends, strict=True):
-                if first < end:
-                    pieces.append(order[first:end] + self._listed)
-                first = end
+            ends = np.cumsum(np.bincount(fresh, minlength=len(self._slots)))
+            for pieces, new in zip(self._slots, np.split(order + self._listed, ends[:-1]), strict=True):
+                pieces.append(new)
             self._listed = count
         pieces = self._slots[market]
-        if len(pieces) != 1:
-            pieces[:] = [np.concatenate(pieces or [np.zeros(0, np.int64)])]
+        if len(pieces) > 1:
+            pieces[:] = [np.concatenate(pieces)]
         return pieces[0]
 
     def drain_external(self) -> None:

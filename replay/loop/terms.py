@@ -11,7 +11,7 @@ from replay.kernels import i64, kernel
 from replay.loop.asking import maintenance_of_part
 from replay.loop.episodes import Cases
 from replay.loop.state import LEAST_SLACK, Arrays
-from replay.loop.waterfall import value_at
+from replay.loop.waterfall import end_of_pool, value_at
 from replay.units import RATE_ONE
 
 Array = npt.NDArray[Any]
@@ -30,9 +30,7 @@ def ask_to_take_over(s: Arrays, c: Cases, batch: Array, rung: Any, values: Array
     """
     first = 0
     while first < len(batch):
-        end = first + 1
-        while end < len(batch) and batch[end].pool == batch[first].pool:
-            end += 1
+        end = end_of_pool(batch, first)
         rows, worths = batch[first:end], values[first:end]
         if rung.share == 0:
             _ask_all(s, rows, rung, worths)

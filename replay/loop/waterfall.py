@@ -110,12 +110,10 @@ def rungs_of(plan: Plan) -> Array:
         elif isinstance(rung, Takeover):
             record["at_mark"] = rung.price == "mark"
             record["absorber"], record["owed_stays"] = rung.absorber, rung.owed_stays
-            others = [other for other in plan.ladder if isinstance(other, Takeover)]
-            last = [other for other in others if other.level == rung.level][-1]
-            record["passes_on"] = last is not rung
+            same = [r for r in plan.ladder if isinstance(r, Takeover) and r.level == rung.level]
+            record["passes_on"] = same[-1] is not rung
             # The next takeovers of the level take what the first one left of its share.
-            before = next(other for other in others if other.level == rung.level)
-            record["share"], record["continues"] = rung.share, rung.share and before is not rung
+            record["share"], record["continues"] = rung.share, rung.share and same[0] is not rung
             record["exit_num"], record["exit_den"] = rung.exit
             record["penalty_rate"] = rung.penalty_rate
     return records
@@ -233,6 +231,15 @@ def lowest_rungs(s: Arrays, pools: Array, rungs: Array, breach_at_equal: bool, l
     return seen
 
 
+@kernel
+def end_of_pool(batch: Array, first: int) -> int:
+    """Return the row behind those of the pool that begins at row ``first`` of a batch."""
+    end = first + 1
+    while end < len(batch) and batch[end].pool == batch[first].pool:
+        end += 1
+    return end
+
+
 @allocating_kernel
 def in_turn(s: Arrays, pools: Array, liquidations: Array, most: int) -> Array:
     """Return the pools in breach whose turn has come, in their order: the first to breach; the others are deferred.
@@ -241,9 +248,9 @@ def in_turn(s: Arrays, pools: Array, liquidations: Array, most: int) -> Array:
         s: The state.
         pools: int64 ids of the pools in breach, ascending.
         liquidations: int64, the numbers of their liquidations: by the first breach, then by pool.
-        most: How many come in a step.
+        most: How many come in a step, fewer than there are.
     """
-    last = np.sort(liquidations)[min(most, len(pools)) - 1]
+    last = np.sort(liquidations)[most - 1]
     chosen = np.empty(len(pools), np.int64)
     count = 0
     for i in range(len(pools)):

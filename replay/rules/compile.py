@@ -41,7 +41,7 @@ TIERED = ("bracket_deduction", "bracket_whole", "im_fraction", "risk_steps")
 OF_ALL = ("minimal_to_exit", "smallest_fix", "fraction_of_all_positions")
 """Sizes that are reckoned over all positions of a pool."""
 
-PARTIAL = ("step_down", "smallest_fix", "minimal_to_exit", "fraction_of_all_positions")
+PARTIAL = ("step_down", *OF_ALL)
 """Sizes of forced orders and takeovers that ask what a part of a position needs."""
 
 NEEDS_PROFIT = ("profit_pro_rata", "wealth_pro_rata", "levered_pro_rata", "capped_pro_rata")

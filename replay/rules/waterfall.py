@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -53,6 +53,18 @@ def _check_exit(multiple: tuple[int, int] | None) -> None:
             f"an exit at {level_text(multiple)} of maintenance is a breach still",
             "write a multiple of at least 1",
             "exit",
+        )
+
+
+def _goes_with_sizes(size: str, key: str, value: object, sizes: Sequence[str], *, is_needed: bool) -> None:
+    """Refuse a key beside a size that it does not go with, or one that is missing beside a size that needs it."""
+    if value is None and is_needed and size in sizes:
+        raise problem(f"size = {json.dumps(size)} stands without `{key}`", f"write {key}", key)
+    if value is not None and size not in sizes:
+        raise problem(
+            f"size = {json.dumps(size)} stands beside `{key}`",
+            f"{key} goes with {', '.join(sizes)}; take it out",
+            key,
         )
 
 
@@ -130,14 +142,7 @@ class BookOrderRung(Section):
             ("slice_above", self.slice_above, ("full",), False),
         )
         for key, value, sizes, is_needed in belongs:
-            if value is None and is_needed and self.size in sizes:
-                raise problem(f"size = {json.dumps(self.size)} stands without `{key}`", f"write {key}", key)
-            if value is not None and self.size not in sizes:
-                raise problem(
-                    f"size = {json.dumps(self.size)} stands beside `{key}`",
-                    f"{key} goes with {', '.join(sizes)}; take it out",
-                    key,
-                )
+            _goes_with_sizes(self.size, key, value, sizes, is_needed=is_needed)
         _check_exit(self.exit)
         goes_with(
             f"limit = {json.dumps(self.limit)}",
@@ -182,24 +187,12 @@ class TakeoverRung(Section):
 
     @model_validator(mode="after")
     def _share_fits(self) -> Self:
-        size = f"size = {json.dumps(self.size)}"
-        is_share = self.size == "fraction_of_all_positions"
-        goes_with(
-            size,
-            "share",
-            self.share,
-            is_needed=is_share,
-            mend="write share with fraction_of_all_positions, and only with it",
-        )
-        if self.exit is not None and not is_share:
+        shares = ("fraction_of_all_positions",)
+        _goes_with_sizes(self.size, "share", self.share, shares, is_needed=True)
+        _goes_with_sizes(self.size, "exit", self.exit, shares, is_needed=False)
+        if self.size in shares and self.price != "mark":
             raise problem(
-                f"{size} stands beside `exit`",
-                "exit goes with fraction_of_all_positions; take it out",
-                "exit",
-            )
-        if is_share and self.price != "mark":
-            raise problem(
-                f"{size} does not go with price = {json.dumps(self.price)}",
+                f"size = {json.dumps(self.size)} does not go with price = {json.dumps(self.price)}",
                 'write price = "mark": at the bankruptcy price no share makes a pool safer',
                 "size",
             )
