@@ -19,7 +19,7 @@ import click
     "--open-interest",
     default=0.1,
     type=click.FloatRange(0.001, 10),
-    help="Open interest, as a share of the day's volume.",
+    help="Open interest, as a share of the day's volume, where the tape does not tell it.",
 )
 @click.option(
     "--fund", default=0.02, type=click.FloatRange(0, 10), help="Opening fund, as a share of open interest."

@@ -24,6 +24,7 @@ from replay.units import parse_time
 
 Array = npt.NDArray[Any]
 
+_INTEREST_DIGITS = 17  # of open interest, which some archives print with the noise of binary floating point
 _UNITS = {"ns": 0, "us": 3, "ms": 6, "s": 9}
 EARLIEST, LATEST = parse_time("2015-01-01"), parse_time("2036-01-01")
 
@@ -63,11 +64,13 @@ class FeedReader:
     def _columns(self, texts: Texts, market_of: Callable[[str, Path], int]) -> Columns:
         feed = self._opened.feed
         if feed.skips_blank:
-            texts = _with_text(texts, feed.price)
+            texts = _with_text(texts, feed.price or feed.qty)
         problems: list[tuple[Array, str, str]] = []
         ts = self._moments(texts, problems)
         if feed.table == "bands":
             return self._bands(texts, ts, problems, market_of)
+        if feed.table == "open_interest":
+            return self._open_interest(texts, ts, problems, market_of)
         price = _numbers(texts.columns[feed.price])
         problems.append((price.bad, feed.price, "is no plain decimal number"))
         columns: Columns = {"ts": ts}
@@ -105,6 +108,22 @@ class FeedReader:
             numbers = _numbers(texts.columns[key])
             problems.append((numbers.bad, key, "is no plain decimal number"))
             columns[name] = numbers.mantissa / 10.0**numbers.digits
+        columns["market"] = self._markets(texts, market_of)
+        return self._kept(texts, columns, problems)
+
+    def _open_interest(
+        self,
+        texts: Texts,
+        ts: Array,
+        problems: list[tuple[Array, str, str]],
+        market_of: Callable[[str, Path], int],
+    ) -> Columns:
+        """Return rows of open interest, which may be zero."""
+        key = self._opened.feed.qty
+        qty = parse_numbers(texts.columns[key], significant=_INTEREST_DIGITS)
+        problems.append((qty.bad, key, "is no plain decimal number"))
+        problems.append((~qty.bad & (qty.mantissa < 0), key, "is below zero"))
+        columns: Columns = {"ts": ts, "qty": qty.mantissa, "qty_digits": qty.digits}
         columns["market"] = self._markets(texts, market_of)
         return self._kept(texts, columns, problems)
 

@@ -1,8 +1,8 @@
 """``replay import binance``: files of Binance's public archive, of USD-M, COIN-M and spot markets.
 
 Read are ``trades``, ``aggTrades``, one-minute ``markPriceKlines`` and ``indexPriceKlines``, ``fundingRate``,
-``bookDepth``, ``bookTicker`` and ``liquidationSnapshot``, zipped or not, with or without a header. The file's name
-tells its kind and symbol. A ``.CHECKSUM`` beside a file is held against it.
+``bookDepth``, ``bookTicker``, ``liquidationSnapshot`` and of ``metrics`` the open interest, zipped or not, with or
+without a header. The file's name tells its kind and symbol. A ``.CHECKSUM`` beside a file is held against it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LACKS = (
     "Executions of the insurance fund and of auto-deleveraging: the archive leaves them out, and their numbers are "
     "missing in the sequence.",
     "Marks and index finer than a minute.",
-    "Open interest and ratios of longs to shorts: `metrics` files are not read, since a tape has no table for them.",
+    "Ratios of longs to shorts: of `metrics` files only open interest is read.",
     "Liquidations beyond the exchange's feed, which prints at most one a second and symbol.",
 )
 ASSUMES = (
@@ -36,9 +36,11 @@ ASSUMES = (
     "Of a book ticker the last state of each second is kept.",
     "Rows of liquidationSnapshot are forced orders at their average fill, the sale of a long or the purchase of a "
     "short; a row that the archive has twice counts twice.",
+    "Open interest of `metrics` is counted as trades are: in coins, of COIN-M in contracts. It is known at its "
+    "`create_time`, and rounded to the digits that quantities of trades have.",
     "A symbol with `_PERP` or a delivery date is COIN-M; a pair in a folder named spot is spot; others are USD-M.",
 )
-_KINDS = "trades|aggTrades|bookDepth|bookTicker|fundingRate|liquidationSnapshot|1m"
+_KINDS = "trades|aggTrades|bookDepth|bookTicker|fundingRate|liquidationSnapshot|metrics|1m"
 _NAME = re.compile(rf"(?P<symbol>[A-Z0-9_]+?)-(?P<kind>{_KINDS})-\d{{4}}-\d\d")
 _MINUTE = 60 * 10**9
 
@@ -106,6 +108,14 @@ def feeds() -> dict[str, Feed]:
         "bookDepth": Feed(
             name="bookDepth", table="bands", columns=("timestamp", "percentage", "depth", "notional"),
             time="timestamp", unit="iso", file_symbol=symbol, price="notional", qty="depth", side="percentage",
+        ),
+        "metrics": Feed(
+            name="metrics", table="open_interest",
+            columns=("create_time", "symbol", "sum_open_interest", "sum_open_interest_value",
+                     "count_toptrader_long_short_ratio", "sum_toptrader_long_short_ratio",
+                     "count_long_short_ratio", "sum_taker_long_short_vol_ratio"),
+            time="create_time", unit="iso", symbol="symbol", price="", qty="sum_open_interest", unordered=True,
+            skips_blank=True,
         ),
     }  # fmt: skip
 
@@ -185,10 +195,10 @@ def _load(
 SOURCE = Source(
     name="binance",
     summary="Binance's public archive: trades, aggTrades, mark and index klines, fundingRate, bookDepth, bookTicker, "
-    "liquidationSnapshot",
+    "liquidationSnapshot, metrics",
     has=(
         "Trades with taker side and number; marks and index by minute; funding rates; depth in percentage bands, or "
-        "the best of the book; forced orders without names.",
+        "the best of the book; forced orders without names; open interest every five minutes.",
         "Trades of spot pairs in a folder named spot, which make an index where no marks are given.",
     ),
     lacks=LACKS,

@@ -90,8 +90,10 @@ def feed_of(entry: dict[str, Any], path: Path, number: int) -> Feed:
             mend=f"keys: {', '.join(sorted(_FEED_KEYS))}",
         )
     given = dict(entry)
+    if given.get("table") == "open_interest":
+        given.setdefault("price", "")
     for key, allowed in (
-        ("table", ("trades", "prices", "funding")),
+        ("table", ("trades", "prices", "funding", "open_interest")),
         ("unit", ("ns", "us", "ms", "s", "iso")),
     ):
         if given.get(key) not in allowed:
@@ -112,7 +114,11 @@ def feed_of(entry: dict[str, Any], path: Path, number: int) -> Feed:
     except (KeyError, TypeError) as failure:
         raise SourceError(f"is incomplete: {failure}", file=path, key=f"feed.{number}") from failure
     missing = [name for name in feed.wanted if name not in feed.columns]
-    if missing or (feed.table == "trades" and not feed.qty) or not (feed.symbol or feed.file_symbol):
+    if (
+        missing
+        or (feed.table in ("trades", "open_interest") and not feed.qty)
+        or not (feed.symbol or feed.file_symbol)
+    ):
         what = (
             f"names {', '.join(missing)}, which are not in its columns" if missing else "lacks qty or symbol"
         )
@@ -186,9 +192,9 @@ def _load(
 
 SOURCE = Source(
     name="columns",
-    summary="Any comma-separated or Parquet files of trades, prices or funding, by a map of their columns: "
-    "MAP.toml, or bitmex, kraken, gate, bitget, kucoin",
-    has=("What the map names: trades with taker side and number, prices, funding rates.",),
+    summary="Any comma-separated or Parquet files of trades, prices, funding or open interest, by a map of their "
+    "columns: MAP.toml, or bitmex, kraken, gate, bitget, kucoin",
+    has=("What the map names: trades with taker side and number, prices, funding rates, open interest.",),
     lacks=LACKS,
     assumes=ASSUMES,
     load=_load,

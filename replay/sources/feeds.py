@@ -20,7 +20,7 @@ from replay.sources._read import Lines, first_line, is_parquet
 from replay.tape.schema import Payoff, PriceKind, Side
 
 Array = npt.NDArray[Any]
-TableName = Literal["trades", "liquidations", "prices", "funding", "depth", "bands"]
+TableName = Literal["trades", "liquidations", "prices", "funding", "depth", "bands", "open_interest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class Feed:
     Attributes:
         name: What the source calls it.
         table: What its rows become: ``trades``; ``liquidations`` of nobody in particular; ``prices`` of
-            :attr:`kind`; ``funding`` rates; ``depth``; ``bands``, which become depth, too.
+            :attr:`kind`; ``funding`` rates; ``depth``; ``bands``, which become depth, too; ``open_interest``.
         columns: All column names in the order of the file.
         time: Column of the moment.
         unit: Unit of the moment: ``ns``, ``us``, ``ms``, ``s``, or ``iso`` for text.
         symbol: Column of the symbol, or empty where the file's name tells it.
         file_symbol: Pattern whose first group is the symbol in a file's name.
         price: Column of price, or of the funding rate.
-        qty: Column of quantity.
+        qty: Column of quantity, or of open interest.
         side: Column of the taker's side; the column of quantity itself where its sign tells.
         sides: Words of that column: 1 bought, -1 sold; any other word is a bad row.
         trade_id: Column of the venue's number.
@@ -78,7 +78,7 @@ class Feed:
         header: Whether files may begin with a line of names, which then tells the feed.
         by_arrival: Whether rows are in order of arrival, so that a moment may lie before that of the row
             before; such a row takes the later one and is counted.
-        skips_blank: Whether a row without a price says nothing and is left out.
+        skips_blank: Whether a row without a price (without open interest) says nothing and is left out.
         added: Nanoseconds after :attr:`time` at which the value was known (the length of a candle).
         due: Column of the moment at which a funding rate is to be paid, where rows tell the next one's.
         levels: Side, price column and quantity column of each level of a whole book.

@@ -20,6 +20,7 @@ from replay.sources._feed_markets import FeedMarkets
 from replay.sources._feed_reader import FeedReader, UnorderedReader
 from replay.sources._made_prices import make_prices, without_marks
 from replay.sources._merge import Columns, merge_by_time
+from replay.sources._open_interest import OpenInterest
 from replay.sources._parquet import ParquetRows
 from replay.sources._read import Lines, Progress, is_parquet, name_inputs
 from replay.sources._rejects import Rejects
@@ -33,6 +34,7 @@ Array = npt.NDArray[Any]
 
 _ORDER = (
     *((table, False) for table in ("trades", "liquidations", "prices", "funding", "bands", "depth")),
+    ("open_interest", False),
     ("funding", True),
 )
 """Tables in the order in which they are read; last what is beside the markets of all other files."""
@@ -72,6 +74,7 @@ def load_feeds(
     }
     lasts: dict[int, LastBySecond] = {}
     digits: dict[int, int] = {}
+    interest = OpenInterest()
     sources = []
     with TapeWriter(out, venue=family.venue, importer=family.importer, force=force) as writer:
         markets = FeedMarkets(family, writer)
@@ -93,7 +96,7 @@ def load_feeds(
                         _with_kind(_reader(part, aside, counts).batches(number), part.feed) for part in opened
                     ]
                     for batch in merge_by_time(streams, passed=_tells(progress, opened)):
-                        _append(table, batch, markets, writer, lasts, digits, counts)
+                        _append(table, batch, markets, writer, lasts, digits, interest, counts)
                     for part in opened:
                         progress.read(part.lines)
                         if not any(part.feed in feed.also for feed, _, _ in found):
@@ -192,6 +195,7 @@ def _append(
     writer: TapeWriter,
     lasts: dict[int, LastBySecond],
     digits: dict[int, int],
+    interest: OpenInterest,
     counts: dict[str, int],
 ) -> None:
     """Append rows of derivatives to the tape; of spot only the last price by second is kept."""
@@ -210,6 +214,7 @@ def _append(
     columns["market"] = tape_market[mine]
     if table == "trades":
         columns["trade_id"] = pa.array(columns["trade_id"], mask=columns["trade_id"] < 0)
+        interest.note_trades(columns)
     elif table == "prices":
         columns["kind"] = kind[mine]
         markets.marked.update(columns["market"][kind[mine] == PriceKind.MARK].tolist())
@@ -218,6 +223,8 @@ def _append(
         del columns["taker_side"]
     elif table == "depth":
         pass
+    elif table == "open_interest":
+        columns = interest.changed(columns, counts)
     elif table == "bands":
         table, columns = "depth", levels_of_bands(columns)
     else:

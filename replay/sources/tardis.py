@@ -1,7 +1,8 @@
 """``replay import tardis``: day files of the recorder tardis.dev, one a symbol and kind, gzipped CSV.
 
 Read are ``trades`` (of derivatives; of spot markets they make the index), ``derivative_ticker`` (marks, index,
-funding), ``liquidations``, and books: ``quotes``, ``book_snapshot_5``, ``book_snapshot_25``, ``incremental_book_L2``.
+funding, open interest), ``liquidations``, and books: ``quotes``, ``book_snapshot_5``, ``book_snapshot_25``,
+``incremental_book_L2``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _SPOT = (
 
 HAS = (
     "Trades with taker side of derivatives; the venue's number of each.",
-    "Marks, index and funding where `derivative_ticker` files are given; else marks made from spot trades.",
+    "Marks, index, funding and open interest where `derivative_ticker` files are given; else marks made from spot "
+    "trades.",
     "Prints of liquidations, of nobody in particular (@unseen), where `liquidations` files are given.",
     "Depth, one book a second, where `quotes`, `book_snapshot_5`, `book_snapshot_25` or `incremental_book_L2` "
     "files are given.",
@@ -38,6 +40,8 @@ ASSUMES = (
     "before that of the row before it takes the later one.",
     "A COIN-M contract of Binance is 100 USD of BTC and 10 USD of any other coin.",
     "Of a book the last state of each second is kept, of a book of changes its best 25 levels a side.",
+    "Open interest is counted as trades are, and rounded to the digits that quantities of trades have; it is written "
+    "where it changes.",
     "The funding paid is the last rate that the ticker told before the moment of payment passed.",
 )
 
@@ -82,10 +86,19 @@ def _load(
     funding = Feed(
         "funding", "funding", (*head, *state), price="funding_rate", due="funding_timestamp", **common
     )
+    interest = Feed(
+        "open_interest",
+        "open_interest",
+        (*head, *state),
+        price="",
+        qty="open_interest",
+        skips_blank=True,
+        **common,
+    )
     ticker = replace(
         price("mark_price", PriceKind.MARK),
         name="derivative_ticker",
-        also=(price("index_price", PriceKind.INDEX), funding),
+        also=(price("index_price", PriceKind.INDEX), funding, interest),
     )
 
     def books(name: str, levels: tuple[tuple[Side, str, str], ...]) -> Feed:

@@ -104,6 +104,8 @@ def _rules(tape: Tape, table: Table) -> list[Rule]:
         scales = ("price_scale", "mark_scale", "qty_scale")
         rules += [(error, f"{s} NOT BETWEEN 0 AND {MAX_SCALE}", f"has an impossible {s}") for s in scales]
         rules.append((error, "mark_scale < price_scale", "has marks with fewer digits than prices"))
+    if table.name == "open_interest":
+        rules.append((error, "qty < 0", "has a qty below zero"))
     if table.name == "trades":
         rules.append((error, "taker_side NOT IN (-1, 0, 1)", "has a taker_side other than -1, 0, 1"))
     if table.name == "fills":

@@ -4,7 +4,8 @@ Every trade of the tape becomes fills between modelled accounts, at its price an
 the share of taker flow that is withheld as forced. Accounts are drawn per market: most are small, a few are
 large, some are market makers; each has a leverage at which it stops adding. They open the day with positions
 that sum to zero. Who takes a trade is drawn: either somebody who adds, by size of account, or somebody who
-closes, among the holders of the other side, so that open interest stays near its target.
+closes, among the holders of the other side, so that open interest stays near its target: what the tape tells of it,
+else a share of the day's volume.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from replay.tape.populate_match import list_holders, match_trades
 from replay.tape.read import Market, Tape
 from replay.tape.schema import SCALE_OF, TABLES, FillKind, Grade, Payoff, Role
 from replay.tape.write import TapeWriter
-from replay.units import NS_PER_HOUR
+from replay.units import NS_PER_HOUR, NS_PER_MINUTE
 
 Array = npt.NDArray[Any]
 
 _BATCH = 131_072
 FUNDS = ("@fund:insurance", "@vault:liquidator")
-_COPIED = ("prices", "funding", "depth", "liquidations", "transfers")
+_COPIED = ("prices", "funding", "depth", "liquidations", "transfers", "open_interest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Population:
         accounts: Accounts a market, market makers among them.
         makers: Market makers a market; they rest behind most trades and are never short of margin.
         tail: Exponent of the Pareto law of account sizes; smaller is heavier.
-        open_interest: Open interest at the start, and its target, as a share of the day's volume.
+        open_interest: Open interest at the start, and its target, as a share of the day's volume; of markets whose
+            open interest the tape tells, that is the target instead.
         leverage: Median of the leverage at which an account stops adding.
         leverage_spread: Standard deviation of its logarithm.
         most_leverage: Largest leverage.
@@ -117,7 +119,7 @@ def populate(
         manifest = writer.finish(
             sources=[{"name": tape.path.name, "bytes": 0, "sha256": tape.manifest["sha256"]}],
             lacks=tape.manifest["lacks"],
-            assumptions=[*tape.manifest["assumptions"], *_sentences(model, crowd.strayed)],
+            assumptions=[*tape.manifest["assumptions"], *_sentences(model, crowd)],
             counts=counts,
             accounts_start="known",
         )
@@ -126,13 +128,20 @@ def populate(
     return manifest
 
 
-def _sentences(model: Population, strayed: Array) -> list[str]:
+def _sentences(model: Population, crowd: _Crowd) -> list[str]:
+    strayed = crowd.strayed
     hours = " ".join(f"{100 * share:.0f}" for share in strayed.max(axis=0).tolist())
+    if crowd.told:
+        target = (
+            f"that is what the tape tells, minute by minute, of {len(crowd.told)} of {crowd.markets} markets."
+        )
+    else:
+        target = "the recorded open interest is not on the tape."
     parts = ", ".join(f"{key} {value}" for key, value in asdict(model).items())
     return [
         f"Accounts are modelled, not recorded (population: {parts}); every number about them is an estimate.",
         f"Open interest of the model strayed at most {100 * float(strayed.max(initial=0)):.0f} % from its "
-        f"target, hour by hour in the worst market {hours} %; the recorded open interest is not on the tape.",
+        f"target, hour by hour in the worst market {hours} %; {target}",
         f"Of taker flow in minutes that move {model.stress_percent} % or more, {model.forced_share:.0%} on the "
         "side of the move is withheld as forced (forced_share).",
     ]
@@ -160,6 +169,19 @@ def _days(tape: Tape) -> dict[int, tuple[int, int]]:
         "SELECT market, arg_min(price, (ts, seq)), sum(qty)::BIGINT FROM trades GROUP BY market"
     )
     return {market: (price, volume) for market, price, volume in found}
+
+
+def _told_interest(tape: Tape) -> dict[int, tuple[Array, Array]]:
+    """Return moments and open interest, the last of each minute, of the markets whose tape tells it."""
+    with tape.connection() as connection:
+        found = connection.sql(
+            f"SELECT market, max(ts) AS ts, arg_max(qty, (ts, seq)) AS qty FROM open_interest "
+            f"GROUP BY market, ts // {NS_PER_MINUTE} ORDER BY market, ts"
+        ).fetchnumpy()
+    return {
+        market: (found["ts"][found["market"] == market], found["qty"][found["market"] == market])
+        for market in np.unique(found["market"]).tolist()
+    }
 
 
 def _trades(tape: Tape) -> Iterator[dict[str, Array]]:
@@ -221,6 +243,10 @@ class _Crowd:
         self.weight = np.zeros(len(self.market))  # cumulative within a market
         self.target = np.zeros(len(tape.markets), np.int64)
         self.price = np.zeros(len(tape.markets), np.int64)
+        self.told = {
+            market: told for market, told in _told_interest(tape).items() if market in {m.id for m in markets}
+        }
+        self.markets = len(markets)
         self._convert: dict[int, Conversion] = {}
         for market in markets:
             self._make(market, *days[market.id])
@@ -243,7 +269,10 @@ class _Crowd:
         model, rng, count = self._model, self._rng, self._model.accounts
         first = int(self.first[market.id])
         mine = slice(first, first + count)
-        target = max(int(volume * model.open_interest), 2 * count * market.lot)
+        told = (
+            int(self.told[market.id][1][0]) if market.id in self.told else int(volume * model.open_interest)
+        )
+        target = max(told, 2 * count * market.lot)
         weight = rng.pareto(model.tail, count) + 1
         weight[: model.makers] = np.quantile(weight, 0.99)
         cap = np.maximum(weight / weight.sum() * target * 4, market.lot).astype(np.int64)
@@ -278,6 +307,15 @@ class _Crowd:
         active = np.where(np.arange(count) < model.makers, 0.0, weight)
         self.weight[mine] = np.cumsum(active) / active.sum()
         self.target[market.id], self.price[market.id] = target, price
+
+    def targets(self, ts: Array, market: Array) -> Array:
+        """Return the open interest that each trade steers to: the last that was told, or a constant."""
+        targets = self.target[market]
+        for number, (moments, told) in self.told.items():
+            mine = np.flatnonzero(market == number)
+            last = np.searchsorted(moments, ts[mine], side="right") - 1
+            targets[mine] = told[np.maximum(last, 0)]
+        return targets
 
     def interest_value(self) -> dict[int, int]:
         """Return the value in atoms of the target open interest at the first prices, per ledger."""
@@ -337,7 +375,7 @@ class _Crowd:
             self.size,
             self.cap,
             self.open,
-            self.target,
+            self.targets(rows["ts"], rows["market"]),
             self.holders,
             self.held,
             self.place,

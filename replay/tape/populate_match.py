@@ -107,7 +107,10 @@ def match_trades(
     quantity: Array,
     sums: Array,
 ) -> int:
-    """Turn trades into pieces between accounts; return how many there are."""
+    """Turn trades into pieces between accounts; return how many there are.
+
+    ``target`` is the open interest that each trade steers to.
+    """
     pieces = 0
     for i in range(len(ts)):
         m = market[i]
@@ -125,7 +128,7 @@ def match_trades(
         base = first[m]
         closing_side = 1 if buys else 0  # a buyer may close a short
         # More is closed the further open interest is above its target.
-        closes = draws[i, 1] < 0.5 * opened[m] / max(target[m], 1)
+        closes = draws[i, 1] < 0.5 * opened[m] / max(target[i], 1)
         for attempt in range(3):
             if left == 0:
                 break
@@ -163,6 +166,6 @@ def match_trades(
             pieces += 1
             sums[1] += left
         hour = (ts[i] - start) // NS_PER_HOUR
-        off = abs(opened[m] - target[m]) / max(target[m], 1)
+        off = abs(opened[m] - target[i]) / max(target[i], 1)
         strayed[m, hour] = max(strayed[m, hour], off)
     return pieces

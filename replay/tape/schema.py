@@ -278,6 +278,15 @@ DEPTH = Table(
         Column("qty", pa.int64(), "quantity at the level, not cumulative", Unit.QTY),
     ),
 )
+OPEN_INTEREST = Table(
+    "open_interest",
+    "open interest of one market as its venue told it",
+    (
+        *_head(),
+        _MARKET,
+        Column("qty", pa.int64(), "what all longs hold together, as all shorts do", Unit.QTY),
+    ),
+)
 ACCOUNTS = Table(
     "accounts",
     "pool of the opening snapshot",
@@ -318,6 +327,7 @@ TABLES: dict[str, Table] = {
         TRADES,
         LIQUIDATIONS,
         DEPTH,
+        OPEN_INTEREST,
     )
 }
 EVENT_TABLES = tuple(table.name for table in TABLES.values() if table.event)

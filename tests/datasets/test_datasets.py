@@ -22,6 +22,7 @@ from tests.waterfall.days import BYBIT, account, marks, replayed
 
 TRADES = "data/futures/cm/daily/trades/{symbol}/{symbol}-trades-2025-10-10.zip"
 MARKS = "data/futures/cm/daily/markPriceKlines/{symbol}/1m/{symbol}-1m-2025-10-10.zip"
+METRICS = "data/futures/cm/daily/metrics/{symbol}/{symbol}-metrics-2025-10-10.zip"
 START = 1_760_054_400_000  # 2025-10-10T00:00:00Z
 
 
@@ -48,6 +49,17 @@ def marks_of(symbol: str) -> bytes:
         opens = START + 60_000 * n
         lines.append(f"{opens},20.01,20.05,20.00,20.02,0,{opens + 59_999},0,60,0,0,0")
     return zipped(f"{symbol}-1m-2025-10-10.csv", "\n".join(lines) + "\n")
+
+
+def metrics(symbol: str) -> bytes:
+    """Open interest of 5,000 contracts, then of 4,000; ratios may be empty."""
+    columns = "create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio"
+    lines = [
+        f"{columns},sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio"
+    ]
+    for minute, told in ((5, 5_000), (0, 5_000), (30, 4_000)):
+        lines.append(f"2025-10-10 00:{minute:02}:00,{symbol},{told}.0000000000000000,{told / 2},,,,1.1")
+    return zipped(f"{symbol}-metrics-2025-10-10.csv", "\n".join(lines) + "\n")
 
 
 class Server(ThreadingHTTPServer):
@@ -108,7 +120,11 @@ def server() -> Iterator[Server]:
 
 def offered(server: Server, symbols: tuple[str, ...] = ("AVAXUSD_PERP",)) -> Source:
     for symbol in symbols:
-        for path, content in ((TRADES, trades(symbol)), (MARKS, marks_of(symbol))):
+        for path, content in (
+            (TRADES, trades(symbol)),
+            (MARKS, marks_of(symbol)),
+            (METRICS, metrics(symbol)),
+        ):
             name = path.replace("{symbol}", symbol)
             server.files[name] = content
             server.files[f"{name}.CHECKSUM"] = (
@@ -196,7 +212,7 @@ def test_a_file_that_is_not_there(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_day_is_built_from_a_mirror(server: Server, tmp_path: Path) -> None:
-    """Eight contracts of 3,999 trades each in the layout of the archive."""
+    """Eight contracts of 3,999 trades and two words of open interest each in the layout of the archive."""
     day = dataset("binance-coinm-2025-10-10")
     offered(server, day.sources[0].symbols)
     out = tmp_path / "tape"
@@ -209,6 +225,7 @@ def test_a_day_is_built_from_a_mirror(server: Server, tmp_path: Path) -> None:
     assert "replay populate" in made.stdout
     tape = replay.open_tape(out)
     assert len(tape.markets) == 8
+    assert tape.select("SELECT DISTINCT qty FROM open_interest ORDER BY 1") == [(4_000,), (5_000,)]
 
 
 def test_a_built_in_day_needs_no_server(tmp_path: Path) -> None:

@@ -128,6 +128,17 @@ KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]]
         [],
         [],
     ),
+    "binance metrics": (
+        "binance",
+        "BTCUSDT-metrics-2025-10-10.csv",
+        _lines(
+            "create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,"
+            "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio",
+            lambda n: f"2025-10-10 00:{n * 2:02}:00,BTCUSDT,8473{n}.1500000000,85000{n},1.1,1.2,1.3,0.9",
+        ),
+        [("BTCUSDT-trades-2025-10-10.csv", TRADES)],
+        [],
+    ),
     "binance liquidationSnapshot": (
         "binance",
         "BTCUSD_PERP-liquidationSnapshot-2024-01-02.csv",

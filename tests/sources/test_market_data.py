@@ -191,6 +191,67 @@ def test_the_best_of_the_book_by_second(tmp_path):
     assert [row[1:] for row in found] == [(0, 99.6, 4), (1, 100.4, 5), (0, 99.0, 1), (1, 101.0, 1)]
 
 
+METRICS = (
+    "create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,"
+    "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio\n"
+)
+
+
+def test_open_interest_of_metrics_is_sorted_and_no_finer_than_trades(tmp_path):
+    """A fixture of the documented columns, not in order of time; of 84,736.1 and .2 the half goes to the even."""
+    put(
+        tmp_path / "d/BTCUSDT-metrics-2025-10-10.csv",
+        METRICS
+        + "2025-10-10 00:10:00,BTCUSDT,0.0000000000000000,0,,,,\n"
+        + "2025-10-10 00:05:00,BTCUSDT,84736.1500000000000000,8.5e9,1.1,1.2,1.3,0.9\n"
+        + "2025-10-10 00:00:00,BTCUSDT,90000.0000000000000000,9e9,1.1,1.2,1.3,0.9\n"
+        + "2025-10-10 00:15:00,BTCUSDT,,,,,,\n",
+    )
+    put(
+        tmp_path / "d/BTCUSDT-trades-2025-10-10.csv",
+        "id,price,qty,quote_qty,time,is_buyer_maker\n10,100.50,2.5,251.25,1760054400123,true\n",
+    )
+    tape = imported("binance", tmp_path / "tape", tmp_path / "d")
+    assert tape.markets[0].qty_scale == 1
+    assert rows(
+        tape, "SELECT (ts - 1760054400000000000) // 1000000000, qty FROM open_interest ORDER BY seq"
+    ) == [
+        (0, 900_000),
+        (300, 847_362),
+        (600, 0),
+    ]
+    assert tape.manifest["counts"]["open interest rounded"] == 1
+
+
+def test_open_interest_below_zero_is_a_bad_row(tmp_path):
+    file = put(
+        tmp_path / "BTCUSDT-metrics-2025-10-10.csv", METRICS + "2025-10-10 00:10:00,BTCUSDT,-1,0,,,,\n"
+    )
+    with pytest.raises(SourceError, match=r"'-1' is below zero"):
+        imported("binance", tmp_path / "tape", file)
+
+
+def test_open_interest_of_a_ticker_is_written_where_it_changes(tmp_path):
+    head = (
+        "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,"
+        "open_interest,last_price,index_price,mark_price\n"
+    )
+    ticker = put(
+        tmp_path / "binance-futures_derivative_ticker_2025-10-10_BTCUSDT.csv",
+        head
+        + "".join(
+            f"binance-futures,BTCUSDT,{1760054400000000 + n},{1760054400000000 + n},,,,{told},,,121000\n"
+            for n, told in enumerate(("", "70", "70", "70.5", "70"))
+        ),
+    )
+    tape = imported("tardis", tmp_path / "tape", ticker)
+    assert rows(tape, "SELECT ts - 1760054400000000000, qty FROM open_interest ORDER BY seq") == [
+        (1_000, 700),
+        (3_000, 705),
+        (4_000, 700),
+    ]
+
+
 @pytest.mark.parametrize("with_symbol", [True, False])
 def test_forced_orders_at_their_average_fill(tmp_path, with_symbol):
     """A fixture of the documented columns, of which older files have the symbol: SELL closed a long of 3."""
@@ -279,6 +340,21 @@ def test_a_map_of_columns_reads_files_without_a_header_whose_size_has_the_takers
         (1_760_054_401_000_000_000, 2, 1, 6),
     ]
     assert tape.markets[0].multiplier == Fraction(1, 10_000)
+
+
+def test_a_map_of_open_interest(tmp_path):
+    """Contracts of 0.0001 BTC: open interest is counted in contracts, as trades are; a map may leave the price out."""
+    mapped = put(
+        tmp_path / "gate.toml",
+        'venue = "gate"\n[[feed]]\nname = "stats"\ntable = "open_interest"\ncolumns = ["time", "symbol", "oi"]\n'
+        'time = "time"\nunit = "s"\nsymbol = "symbol"\nqty = "oi"\n' + MAP[MAP.index("[contracts") :],
+    )
+    file = put(tmp_path / "stats.csv", "time,symbol,oi\n1760054400,BTC_USDT,1234\n1760054700,BTC_USDT,0\n")
+    tape = imported("columns", tmp_path / "tape", mapped, file)
+    assert rows(tape, "SELECT ts // 1000000000, qty FROM open_interest ORDER BY seq") == [
+        (1_760_054_400, 1_234),
+        (1_760_054_700, 0),
+    ]
 
 
 @pytest.mark.parametrize(
