@@ -67,7 +67,9 @@ class Cascade:
             if self.absorbers.books:
                 first = self.absorbers.books[0]
                 opening = {purse: first.balance(purse) for purse in first.in_use()}
-            self._deleveraging = Deleveraging(state, plan.adl, self.rows, self.episodes, opening)
+            self._deleveraging = Deleveraging(
+                state, plan.adl, self.rows, self.episodes, opening, plan.max_deleveragings
+            )
         self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
         self._rungs = ladder_of(plan, rungs_of(plan), len(state.markets))
         self._lowest, self._losing = _NOTHING, np.zeros(0, LOSING)

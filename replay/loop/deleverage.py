@@ -38,16 +38,24 @@ class Deleveraging:
         rows: Receives the rows.
         episodes: The open liquidations.
         opening: What the absorber opened with, by purse: below a share of it another price may hold.
+        most: How many positions of pools in breach are tried in a step; 0: all.
     """
 
     def __init__(
-        self, state: State, rule: Adl, rows: Rows, episodes: Episodes, opening: Mapping[int, int]
+        self,
+        state: State,
+        rule: Adl,
+        rows: Rows,
+        episodes: Episodes,
+        opening: Mapping[int, int],
+        most: int = 0,
     ) -> None:
         self._state = state
         self._rule = rule
         self._rows = rows
         self._episodes = episodes
         self._policy = None if rule.method == QUEUE else named_policy(rule.method)
+        self._most = most
         self._is_plain_queue = self._policy is None and rule.winner_cap == RATE_ONE
         self._price = PRICES.index(rule.price)
         self._fallback = PRICES.index(rule.fallback_price) if rule.fallback_price else self._price
@@ -65,12 +73,22 @@ class Deleveraging:
             losing = losing[~np.isin(losing["market"], self._rule.exempt_markets)]
             if not len(losing):
                 return
+        if self._most:
+            losing = self._in_turn(losing)
         side = 2 * losing["market"] + losing["is_short"]
         losing = losing[np.lexsort((losing["position"], losing["pool"], losing["episode"] < 0, side))]
         side.sort()
         starts = np.flatnonzero(np.diff(side, prepend=-1))
         for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(side)], strict=True):
             self._close_side(ts, funds, losing[start:end])
+
+    def _in_turn(self, losing: Array) -> Array:
+        """Return the losers that are tried in this step; the pools of the others are judged in the next."""
+        mine = np.flatnonzero(losing["episode"] >= 0)
+        order = mine[np.lexsort((losing["position"][mine], losing["episode"][mine]))]
+        late = order[self._most :]
+        self._state.arrays.pools["deferred"][losing["pool"][late]] = 1
+        return np.delete(losing, late)
 
     def _close_side(self, ts: int, funds: Funds, losing: Array) -> None:
         market, need = int(losing["market"][0]), int(losing["quantity"].sum())

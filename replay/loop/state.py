@@ -60,7 +60,7 @@ POOL = _whole_lines(
         ("cooldown_until", "i8"),  # until then book orders of the pool are whole
         ("episode", "i4"),  # its liquidation, see loop/episodes.py; -1 if it is in none
         ("snapshot", "i4"),  # Arrays.snapshots at whose marks it was last valued for a ranking; 0: none
-        ("deferred", "u1"),  # in breach, and its turn did not come in the current step
+        ("deferred", "u1"),  # in breach, and something of it waits for its turn: judged in the next step
     ]
 )
 POSITION = _whole_lines(

@@ -416,7 +416,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "step": {
         "phase_order": "another order of phases",
-        "max_deleveragings": "limits of attempts at deleveraging",
     },
     "price": {"price_pair": "minimum and maximum prices", "stale_guard": "a guard against stale prices"},
     "margin": {

@@ -114,6 +114,7 @@ def compile_rules(
         exit_fee_rate=book.rules.bankruptcy.fee_rate or 0,
         period_ns=book.rules.step.period or 0,
         max_liquidations=book.rules.step.max_liquidations or 0,
+        max_deleveragings=book.rules.step.max_deleveragings or 0,
         assumptions=book.rules.assumptions,
         socialise=book.rules.socialise.method,
         session_start_ns=book.rules.socialise.session_start or 0,
@@ -318,6 +319,13 @@ def _check_adl(book: RuleBook) -> None:
             raise book.refusal(
                 starts[0],
                 "it starts auto-deleveraging, which is off: adl.enabled is false",
+                "take it out, or write an [adl] that is enabled",
+                "adl",
+            )
+        if rules.step.max_deleveragings is not None:
+            raise book.refusal(
+                "step.max_deleveragings",
+                "nothing is tried at auto-deleveraging, which is off: adl.enabled is false",
                 "take it out, or write an [adl] that is enabled",
                 "adl",
             )

@@ -64,6 +64,9 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "step.max_liquidations": lambda value: (
         f"Of the pools in breach at most {value} are liquidated in a step, those longest in breach first."
     ),
+    "step.max_deleveragings": lambda value: (
+        f"At most {value} of their positions are tried at auto-deleveraging in a step, in the same order."
+    ),
     "margin.rate": lambda value: f"Maintenance is {_percent(value)} of notional, rounded up to the atom.",
     "margin.exit_fee": lambda value: (
         f"Maintenance also holds a fee of closing of {_percent(value)} of notional."

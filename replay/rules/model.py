@@ -42,6 +42,10 @@ class Step(Section):
     max_liquidations: Cap | None = Field(
         default=None, description="how many pools in breach go through the ladder in a step, such as 50"
     )
+    max_deleveragings: Cap | None = Field(
+        default=None,
+        description="how many positions of pools in breach are tried at auto-deleveraging in a step, such as 10",
+    )
 
     @model_validator(mode="after")
     def _period_fits(self) -> Self:

@@ -346,6 +346,8 @@ class Plan:
             end of each step.
         max_liquidations: How many of the pools in breach go through the ladder in a step; 0: all. First are those
             longest in breach, of them the older pools. The others stay in breach until their turn.
+        max_deleveragings: How many positions of pools in breach are tried at auto-deleveraging in a step, in the order
+            of their liquidations, then of the positions; 0: all. The others are tried in the next.
     """
 
     name: str
@@ -368,6 +370,7 @@ class Plan:
     exit_fee_rate: int = 0
     period_ns: int = 0
     max_liquidations: int = 0
+    max_deleveragings: int = 0
     margin_basis: npt.NDArray[np.int64] | None = None
     margin_growth: npt.NDArray[np.int64] | None = None
     margin_root: npt.NDArray[np.int64] | None = None

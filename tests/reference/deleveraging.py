@@ -117,6 +117,13 @@ class Deleveraging(Absorbing):
                 slots[id(o.position)],
             )
         )
+        if self.plan.max_deleveragings:
+            mine = [order for order in losing if order.episode is not None]
+            mine.sort(key=lambda o: (o.episode.id, slots[id(o.position)]))
+            late = mine[self.plan.max_deleveragings :]
+            self.met["a loser waits for its turn"] += bool(late)
+            self.deferred += [order.position.pool for order in late]
+            losing = [order for order in losing if not any(order is other for other in late)]
         sides = sorted({(order.position.market, order.position.size < 0) for order in losing})
         members = {
             side: [o for o in losing if (o.position.market, o.position.size < 0) == side] for side in sides

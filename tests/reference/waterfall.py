@@ -65,7 +65,7 @@ class Waterfall(Deleveraging):
         self.funds = [FundBook(self, rule) for rule in plan.absorbers]
         self.reserves: dict[int, int] = {}  # by id of a position, what its bankruptcy value holds for a fee
         self.shut_out: list[Pool] = []  # no winners of the step
-        self.deferred: list[Pool] = []  # in breach when last judged, and not among the first
+        self.deferred: list[Pool] = []  # in breach when last judged, and not among the first in something
         self.session_next = 0
         self.session_bases: dict[Pool, int] = {}
         self.session_flows: Counter[Pool] = Counter()

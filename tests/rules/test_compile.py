@@ -361,6 +361,11 @@ def test_a_waterfall_that_does_not_fit(tmp_path, overrides, key, problem):
             "absorbers.0.stops_at_zero",
             "it starts auto-deleveraging, which is off: adl.enabled is false",
         ),
+        (
+            changed('kind = "per_timestamp"', 'kind = "per_timestamp"\nmax_deleveragings = 10'),
+            "step.max_deleveragings",
+            "nothing is tried at auto-deleveraging, which is off: adl.enabled is false",
+        ),
         (changed(ADL_OFF, ADL), "adl.enabled", "nothing starts auto-deleveraging"),
         (changed(NO_DEPTH, LEVELS), "depth.provider", "nothing is sent into the book"),
         (

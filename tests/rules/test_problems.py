@@ -400,6 +400,13 @@ def test_a_known_key_that_is_to_come_in_each_kind_of_table(tmp_path, head, key):
             "step.max_liquidations",
             "0 is not from 1 to a million",
         ),
+        (
+            TEXT,
+            'kind = "per_timestamp"',
+            'kind = "per_timestamp"\nmax_deleveragings = 0',
+            "step.max_deleveragings",
+            "0 is not from 1 to a million",
+        ),
         (TEXT, 'provider = "none"', "", "depth.provider", "`provider` is missing in [depth]"),
         (TEXT, 'level = "1"\n', "", "ladder.0.level", "`level` is missing in [[ladder]]"),
         (WHOLE, 'tif = "fok"\n', "", "ladder.0.tif", "`tif` is missing in [[ladder]]"),

@@ -59,6 +59,7 @@ STAGES = (
     "the cap of a step",
     "a breach waits for its round",
     "a breach waits for its turn",
+    "a loser waits for its turn",
     "a share of all is enough",
     "no share is enough",
     "the rest of a share is handed on",

@@ -114,10 +114,11 @@ def with_conditions(seed: int, plan: Plan) -> Plan:
 
 
 def with_step_axes(seed: int, plan: Plan) -> Plan:
-    """Return a plan that judges in rounds or liquidates few at a time now and then, drawn from a seed.
+    """Return a plan that judges in rounds or liquidates or deleverages few at a time now and then, from a seed.
 
     Steps are 1 ns to 1 h apart.
     """
     rng = random.Random(f"step {seed}")
     period = rng.choice([0, 0, 2_000, 1_500 * SECOND, 7_200 * SECOND])
-    return replace(plan, period_ns=period, max_liquidations=rng.choice([0, 0, 1, 2]))
+    plan = replace(plan, period_ns=period, max_liquidations=rng.choice([0, 0, 1, 2]))
+    return replace(plan, max_deleveragings=rng.choice([0, 0, 1, 2]) if plan.adl else 0)

@@ -127,6 +127,8 @@ def three(
     )
 
 
+NO_BOOK = 'depth={provider="none"}'
+DELEVERAGED_AT_ONCE = 'ladder=[{action="adl", level="1", size="full"}]'
 TRADES = "".join(trade(f"+{at}s", "other", "short", 1, 99_900) for at in (13, 14))
 
 
@@ -191,6 +193,67 @@ def test_who_waits_for_its_turn_pays_nobodys_loss(tmp_path: Path) -> None:
     )
     payers = made.rows("SELECT account, sum(amount) FROM shared_losses GROUP BY account ORDER BY account")
     assert payers == [("other", D(350)), ("short", D(350))]
+
+
+CLOSES = f"SELECT {AT}, loser, quantity FROM adl_fills ORDER BY seq"
+TWO_MARKETS = MARKETS.replace("}]", "}, { name = 'ETH', tick = 0.1, lot = 0.001 }]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "closes"),
+    [
+        ([], [(12, "a"), (12, "b"), (12, "c")]),
+        (["step.max_deleveragings=1"], [(12, "a"), (13, "b"), (14, "c")]),
+        (["step.max_deleveragings=2"], [(12, "a"), (12, "b"), (13, "c")]),
+        (["step.max_deleveragings=3"], [(12, "a"), (12, "b"), (12, "c")]),
+        (['step={kind="periodic", period="4s", max_deleveragings=2}'], [(12, "a"), (12, "b"), (20, "c")]),
+        # Whose turn for the ladder has not come is not among those who are tried.
+        (['step={kind="per_timestamp", max_liquidations=1, max_deleveragings=2}'],
+         [(12, "a"), (13, "b"), (14, "c")]),
+    ],
+)  # fmt: skip
+def test_a_step_deleverages_so_many(
+    tmp_path: Path, overrides: list[str], closes: list[tuple[int, str]]
+) -> None:
+    """At 98,000 each owes 700 and goes to deleveraging at once; no mark moves in the steps that follow."""
+    text = TRADES + trade("+20s", "other", "short", 1, 99_900)
+    made = three(tmp_path, overrides, [1_300, 1_300, 1_300], [("+12s", 98_000)], text)
+    assert made.rows(CLOSES) == [(1_000 * at, name, D(1)) for at, name in closes]
+    found = made.rows(
+        f"SELECT {AT}, {AT.replace('ts', 'ts_end')}, account FROM liquidations ORDER BY account"
+    )
+    assert found == [(12_000, 1_000 * at, name) for at, name in closes]
+
+
+def test_the_longest_in_breach_are_deleveraged_first(tmp_path: Path) -> None:
+    """The last two are in breach at +12s; the first has 2,000 more and comes after both, from +13s on."""
+    path = [("+12s", 98_000), ("+13s", 97_000)]
+    made = three(tmp_path, ["step.max_deleveragings=1", "absorbers=[]", DELEVERAGED_AT_ONCE, NO_BOOK],
+                 [3_300, 1_300, 1_300], path, TRADES)  # fmt: skip
+    assert made.rows(CLOSES) == [
+        (at, name, D(1)) for at, name in ((12_000, "b"), (13_000, "c"), (14_000, "a"))
+    ]
+
+
+@pytest.mark.parametrize(("most", "left"), [(1, 1), (2, 0)])
+def test_a_try_is_at_one_position_of_a_pool_and_counts_without_a_winner(
+    tmp_path: Path, most: int, left: int
+) -> None:
+    """In BTC nobody is in profit: its position is tried in each step, and the one in ETH waits behind it.
+
+    The long of one of each from 100,000 and 1,000 with 2,000 of cash owes at 98,000 and 990.
+    """
+    text = (
+        TWO_MARKETS
+        + account("long", 2_000, ("BTC", 1, 100_000), ("ETH", 1, 1_000))
+        + account("short", 50_000, ("BTC", -1, 90_000), ("ETH", -1, 1_000))
+        + account("other", 50_000)
+        + marks("BTC", *QUIET, ("+12s", 98_000))
+        + marks("ETH", ("+0s", 1_000), ("+12s", 990))
+        + trade("+13s", "other", "short", 1, 99_900)
+    )
+    made = replayed(tmp_path, text, HYPERLIQUID, [f"step.max_deleveragings={most}"])
+    assert (made.size("long", "BTC"), made.size("long", "ETH")) == (D(1), D(left))
 
 
 def test_rounds_do_not_go_with_anchored_equity(tmp_path: Path) -> None:
