@@ -1,10 +1,14 @@
-"""``replay import deribit``: kept answers and messages of Deribit's public API (trades, books, tickers, funding)."""
+"""``replay import deribit``: kept answers and messages of Deribit's public API.
+
+Read are trades, books, tickers, histories of funding, and settlements of the type bankruptcy.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +23,20 @@ if TYPE_CHECKING:
     from replay.tape.write import TapeWriter
 
     Ints = npt.NDArray[np.int64]
+    Row = tuple[Any, ...]
+    """A row of `liquidations`; see :func:`_write_liquidations`."""
 
 HAS = (
     "Trades with taker side and number, and which side of each was liquidated: taker, maker or both.",
     "Mark and index with every trade (in answers of some years), and with tickers.",
     "Funding by the hour, and depth, one book a second, where such answers or messages are given.",
+    "Losses of a session beyond what accounts had, and what of them was shared, where settlements of the type "
+    "`bankruptcy` are given: liquidations of nobody (@unseen) without a fill, method `bankruptcy` or `socialized`, the "
+    "loss as their equity below zero.",
 )
 LACKS = (
     "Who traded: `replay populate` makes accounts for such a day.",
     "Bankruptcy prices, leverage, and auto-deleveraging, which the public API does not show.",
-    "Losses that were shared (settlements of the type bankruptcy).",
     "Options, combinations and spot: their rows are left out and counted.",
 )
 ASSUMES = (
@@ -40,6 +48,8 @@ ASSUMES = (
     "of 25, 50, 100 and so on. A message without `prev_change_id` is a snapshot; where the chain is broken, the book "
     "goes on as it is, and `gaps in the numbers of books` counts it.",
     "A mark or index that is the same as before is not told again.",
+    "Amounts of bankruptcies are in the settlement currency, and losses whatever their sign; the instrument is told by "
+    "the name of their file or folder, as of a history of funding.",
     "The funding rate of an hour is its `interest_1h`, paid at its end; the instrument of a history of funding is told "
     "by the name of its file or folder.",
 )
@@ -70,7 +80,7 @@ def _load(
                     sources.append(lines.provenance())
         reading.finish()
         aside.check(reading.counts["rows read"])
-        if not (len(reading.trades) or len(reading.prices) or reading.depth):
+        if not (len(reading.trades) or len(reading.prices) or len(reading.bankruptcies) or reading.depth):
             raise SourceError("holds no row of a future", file=inputs[0], mend="a tape needs at least one")
         progress.writing()
         counts = _write(reading, writer)
@@ -111,19 +121,18 @@ def _where(columns: dict[str, Ints], kept: npt.NDArray[Any]) -> dict[str, Ints]:
 
 def _write(reading: Reading, writer: TapeWriter) -> Counter[str]:
     counts: Counter[str] = Counter()
-    _write_trades(reading.trades, writer, counts)
+    _write_liquidations(
+        [*_write_trades(reading.trades, writer, counts), *_bankruptcies(reading.bankruptcies)], writer
+    )
     _write_prices(reading.prices, writer)
     _write_funding(reading.funding, writer)
     _write_depth(reading, writer)
     return counts
 
 
-def _write_trades(table: Table, writer: TapeWriter, counts: Counter[str]) -> None:
-    """Append trades, each once, and the liquidations that they print: of the taker, the maker, or both."""
+def _write_trades(table: Table, writer: TapeWriter, counts: Counter[str]) -> list[Row]:
+    """Append trades, each once; return the liquidations that they print: of the taker, the maker, or both."""
     import numpy as np
-    import pyarrow as pa
-
-    from replay.sources.market_data import UNSEEN
 
     rows = _sorted(table, ("ts", "market", "number"))
     _, first = np.unique(np.stack((rows["market"], rows["number"])), axis=1, return_index=True)
@@ -133,24 +142,39 @@ def _write_trades(table: Table, writer: TapeWriter, counts: Counter[str]) -> Non
     writer.append("trades", {**columns, "taker_side": rows["side"], "trade_id": rows["number"]})
     taker, maker = rows["flag"] & 1, rows["flag"] >> 1
     forced = np.repeat(np.arange(len(first)), taker + maker)
-    if not len(forced):
-        return
     is_second = np.concatenate(([False], forced[1:] == forced[:-1]))
     is_maker = is_second | (taker[forced] == 0)
     found = _where(columns, forced)
     found["qty"] = found["qty"] * rows["side"][forced] * np.where(is_maker, -1, 1)
     words = np.array(["", "T", "M", "MT"])[rows["flag"][forced]]
-    total = len(forced)
-    counts["trades with two liquidations"] = int(is_second.sum())
-    writer.append(
+    if len(forced):
+        counts["trades with two liquidations"] = int(is_second.sum())
+    return [
+        (*row, "fill", word, None)
+        for *row, word in zip(*(column.tolist() for column in (*found.values(), words)), strict=True)
+    ]
+
+
+def _bankruptcies(table: Table) -> list[Row]:
+    """Return settlements of the type bankruptcy as liquidations without a fill; pages may overlap."""
+    size = len(table.names)
+    rows = sorted({tuple(table.cells[at : at + size]) for at in range(0, len(table.cells), size)})
+    words = ("bankruptcy", "socialized")
+    return [
+        (ts, market, None, None, None, None, None, words[is_shared], -amount)
+        for ts, market, is_shared, amount in rows
+    ]
+
+
+def _write_liquidations(rows: list[Row], writer: TapeWriter) -> None:
+    """Append liquidations of nobody in order of time, each with a number of its own."""
+    from replay.sources.market_data import UNSEEN
+
+    ordered = sorted(rows, key=itemgetter(0))
+    writer.append_rows(
         "liquidations",
-        {
-            **found,
-            "liquidation": np.arange(total, dtype=np.int64),
-            "account": np.full(total, writer.account(UNSEEN), np.int32),
-            "price_kind": pa.array(["fill"] * total, pa.string()),
-            "method": pa.array(words.tolist(), pa.string()),
-        },
+        "ts market price price_digits qty qty_digits price_kind method equity liquidation account",
+        ((*row, number, writer.account(UNSEEN)) for number, row in enumerate(ordered)),
     )
 
 
@@ -195,7 +219,8 @@ def _write_depth(reading: Reading, writer: TapeWriter) -> None:
 
 SOURCE = Source(
     name="deribit",
-    summary="Deribit: kept answers and messages of its public API (trades, books, tickers, funding; JSON)",
+    summary="Deribit: kept answers and messages of its public API (trades, books, tickers, funding, bankruptcies; "
+    "JSON)",
     has=HAS,
     lacks=LACKS,
     assumes=ASSUMES,

@@ -1,4 +1,4 @@
-"""Kept answers and messages of Deribit's public API: trades, books, tickers, funding, in columns of whole numbers.
+"""Kept answers and messages of Deribit's public API: trades, books, tickers, funding, bankruptcies, as whole numbers.
 
 Format from tape-formats.md section 5.2. Amounts are dollars of an inverse contract and coins of a linear one.
 """
@@ -24,6 +24,7 @@ from replay.sources._read import Lines
 from replay.sources._rejects import Rejects
 from replay.sources.feeds import BookMessage
 from replay.units import (
+    MONEY_SCALE,
     NS_PER_SECOND,
     RATE_SCALE,
     parse_decimal,
@@ -39,6 +40,8 @@ FLAGS = {"": 0, "T": 1, "M": 2, "MT": 3}
 TRADES = ("ts", "number", "market", "price", "price_digits", "qty", "qty_digits", "side", "flag")
 PRICES = ("ts", "place", "market", "is_mark", "price", "price_digits")
 FUNDING = ("ts", "market", "rate")
+BANKRUPTCIES = ("ts", "market", "is_shared", "amount")
+_LOSSES = ("session_bankruptcy", "session_bankrupcy")  # the API spells it both ways
 
 
 class Table:
@@ -95,6 +98,7 @@ class Reading:
 
     def __init__(self, market_of: Callable[[str, Path], int], rejects: Rejects) -> None:
         self.trades, self.prices, self.funding = Table(TRADES), Table(PRICES), Table(FUNDING)
+        self.bankruptcies = Table(BANKRUPTCIES)
         self.depth: list[Columns] = []
         self.counts: Counter[str] = Counter()
         self._market_of = market_of
@@ -177,7 +181,8 @@ class Reading:
         self.prices.add(ts, 0, market, 1, *mark)
         self.prices.add(ts, 0, market, 0, *index)
 
-    def _interest(self, row: Mapping[str, Any]) -> None:
+    def _market_of_answer(self, row: Mapping[str, Any]) -> int | None:
+        """Return the market of a row that may leave it to the name of its file or folder."""
         name = row.get("instrument_name")
         if name is None:
             match = _IN_FILE.search(self._file.name) or _IN_FILE.search(self._file.parent.name)
@@ -186,7 +191,28 @@ class Reading:
                     "its market is told neither by the answer nor by a file name such as BTC-PERPETUAL.json"
                 )
             name = match[1]
-        market = self._market({"instrument_name": name})
+        return self._market({"instrument_name": name})
+
+    def _settlement(self, row: Mapping[str, Any]) -> None:
+        """Keep the losses of a session beyond what accounts had, and the part of them that was shared."""
+        kind = _text(row, "type")
+        if kind in ("settlement", "delivery"):
+            self.counts["settlements and deliveries left out"] += 1
+            return
+        if kind != "bankruptcy":
+            raise ValueError(f"type {kind!r} is none of settlement, delivery, bankruptcy")
+        market = self._market_of_answer(row)
+        if market is None:
+            return
+        ts = moment(row.get("timestamp"))
+        lost = next((key for key in _LOSSES if key in row), _LOSSES[0])
+        for is_shared, key in ((0, lost), (1, "socialized")):
+            amount, _ = rescale(*_number(row, key, positive=False), MONEY_SCALE)
+            if amount or not is_shared:
+                self.bankruptcies.add(ts, market, is_shared, abs(amount))
+
+    def _interest(self, row: Mapping[str, Any]) -> None:
+        market = self._market_of_answer(row)
         if market is None:
             return
         ts = moment(row.get("timestamp"))
@@ -274,6 +300,10 @@ def _parts(document: Any) -> Iterator[tuple[str, list[Any]]]:
         if not isinstance(inner["trades"], list):
             raise ValueError("trades is no list")
         yield "_trade", inner["trades"]
+    elif isinstance(inner, Mapping) and "settlements" in inner:
+        if not isinstance(inner["settlements"], list):
+            raise ValueError("settlements is no list")
+        yield "_settlement", inner["settlements"]
     elif isinstance(inner, list) and all(isinstance(row, Mapping) and "interest_1h" in row for row in inner):
         yield "_interest", inner
     elif isinstance(inner, Mapping) and {"bids", "asks", "change_id"} <= inner.keys():

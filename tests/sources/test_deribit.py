@@ -16,6 +16,7 @@ import pytest
 from replay.errors import SourceError
 from replay.rules import load_rules
 from replay.run.execute import run
+from replay.run.sql import query
 from replay.sources import import_source
 from replay.tape.populate import Population, populate
 from replay.tape.read import open_tape
@@ -254,6 +255,66 @@ def test_a_history_of_funding_belongs_to_the_market_of_its_file(tmp_path: Path) 
         import_source("deribit", [folder], tmp_path / "other")
 
 
+def bankruptcy(at: int, lost: float, shared: float, spelled: str = "session_bankruptcy") -> dict[str, Any]:
+    """A settlement of the type bankruptcy, as documented: the fund paid what was not shared."""
+    return {
+        "type": "bankruptcy",
+        "timestamp": START + at,
+        "session_profit_loss": 12.5,
+        spelled: lost,
+        "funded": 0,
+        "session_tax": shared,
+        "session_tax_rate": 0.0001,
+        "socialized": shared,
+    }
+
+
+def test_losses_that_were_shared_are_liquidations_of_nobody_without_a_fill(tmp_path: Path) -> None:
+    """A fixture of the documented keys: 0.5 BTC lost, 0.2 of them shared, told with either sign; pages overlap.
+
+    A trade that liquidated its taker stands between; a delivery is left out and counted.
+    """
+    pages = [
+        {"result": {"settlements": rows, "continuation": "x"}}
+        for rows in (
+            [bankruptcy(2_000, 0.5, -0.2), {"type": "delivery", "timestamp": START, "instrument_name": "x"}],
+            [bankruptcy(2_000, 0.5, -0.2), bankruptcy(0, 0.25, 0, "session_bankrupcy")],
+        )
+    ]
+    folder = write(
+        tmp_path / "day",
+        **{
+            "BTC-PERPETUAL_bankruptcies": pages,
+            "trades": answer(trade(1, 1_000, 100.5, 10, liquidation="T")),
+        },
+    )
+    tape = imported(folder, tmp_path / "tape")
+    assert tape.select(
+        "SELECT ts, qty, price, price_kind, method, equity FROM liquidations ORDER BY seq"
+    ) == [
+        (START * NS, None, None, None, "bankruptcy", -25_000_000),
+        ((START + 1_000) * NS, 10, 1_005, "fill", "T", None),
+        ((START + 2_000) * NS, None, None, None, "bankruptcy", -50_000_000),
+        ((START + 2_000) * NS, None, None, None, "socialized", -20_000_000),
+    ]
+    assert tape.select("SELECT DISTINCT account, market FROM liquidations") == [
+        (tape.account_names.index("@unseen"), 0)
+    ]
+    assert tape.manifest["counts"]["settlements and deliveries left out"] == 1
+    populate(tape, tmp_path / "peopled", Population(accounts=50))
+    made = run(open_tape(tmp_path / "peopled"), load_rules("deribit@2022-01-11"), tmp_path / "run")
+    told = query(
+        made,
+        "SELECT method, recorded_equity, verdict FROM recorded_liquidations "
+        "WHERE method IN ('bankruptcy', 'socialized') ORDER BY ts, method",
+    )
+    assert [tuple(row.values()) for row in told.table().to_pylist()] == [
+        ("bankruptcy", -0.25, "unmatched"),
+        ("bankruptcy", -0.5, "unmatched"),
+        ("socialized", -0.2, "unmatched"),
+    ]
+
+
 def test_a_populated_day_runs_under_the_rules_of_the_venue(tmp_path: Path) -> None:
     """A minute of trades, falling by a tenth: the made accounts are liquidated by the rules, and the books close."""
     trades = [
@@ -281,6 +342,15 @@ def test_a_populated_day_runs_under_the_rules_of_the_venue(tmp_path: Path) -> No
         (answer(trade(1, -START, 5, 1)), "the moment 0 is not between 2015 and 2035"),
         (answer({"instrument_name": "BTC-PERPETUAL"}), "None is no moment in milliseconds"),
         ({"result": {"trades": 5}}, "trades is no list"),
+        ({"result": {"settlements": 5}}, "settlements is no list"),
+        (
+            {"result": {"settlements": [{"type": "x"}]}},
+            "type 'x' is none of settlement, delivery, bankruptcy",
+        ),
+        (
+            {"result": {"settlements": [bankruptcy(0, 1, 0)]}},
+            "its market is told neither by the answer nor by",
+        ),
         ({"error": {"code": 10_028, "message": "too_many_requests"}}, "is an error of Deribit's API"),
         ({"foo": 1}, "has the keys foo, which are of no answer that is read"),
         (

@@ -306,6 +306,16 @@ KINDS: dict[str, tuple[str, str, str | bytes, list[tuple[str, str]], list[str]]]
         [],
         [],
     ),
+    "deribit bankruptcies": (
+        "deribit",
+        "BTC-PERPETUAL.json",
+        "".join(
+            json.dumps({"result": {"settlements": [deribit.bankruptcy(n * 1_000, n / 8, n / 16)]}}) + "\n"
+            for n in range(1, 12)
+        ),
+        [],
+        [],
+    ),
     "deribit books": (
         "deribit",
         "book.json",
