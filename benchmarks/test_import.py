@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from replay.sources import import_source
 from replay.sources._read import Lines
 from replay.tape.read import open_tape
+from tests.sources import test_drift_v2 as drift_v2
 from tests.sources.node_fills import block, match
 
 ROWS = int(os.environ.get("BENCH_ROWS", "200000"))
@@ -65,8 +68,8 @@ def _deribit(number: int) -> str:
     )
 
 
-TABLES = {"drift-v1": "liquidations", "hyperliquid": "fills"}
-"""Which table has a row for each of the file, where it is not `trades`."""
+TABLES = {"drift-v1": "liquidations", "drift-v2": "positions", "hyperliquid": "fills"}
+"""Which table has a row for each of the file (of drift-v2: for each sub-account), where it is not `trades`."""
 
 FILES: dict[str, tuple[str, str, Callable[[int], str], list[str]]] = {
     "binance": (
@@ -114,12 +117,36 @@ def _blocks() -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.fixture(scope="module", params=[*FILES, "hyperliquid"])
+def _snapshot(file: Path) -> None:
+    """Write a tar of sub-accounts, one file and one position each, whose cells together are :data:`ROWS` lines."""
+    held = drift_v2.user(
+        perp0_base_asset_amount="3100000000.0",
+        perp0_quote_asset_amount="-52599097.0",
+        spot0_scaled_balance="1000000000000.0",
+    )
+    members = {
+        "perp_markets.csv": drift_v2.PERP,
+        "spot_markets.csv": {key: pair[0] for key, pair in drift_v2.SPOTS.items()},
+        **{f"users/{f'{number:044}'.replace('0', 'A')}.csv": held for number in range(ROWS // len(held))},
+    }
+    with tarfile.open(file, "w:gz", compresslevel=1) as archive:
+        for name, cells in members.items():
+            content = (",0\n" + "".join(f'{key},"{value}"\n' for key, value in cells.items())).encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+@pytest.fixture(scope="module", params=[*FILES, "hyperliquid", "drift-v2"])
 def source(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, list[Path], Path]:
     """Return the source, what is imported, and the file that is read."""
     folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "drift-v2":
+        file = folder / "snapshot.tar.gz"
+        _snapshot(file)
+        return request.param, [file], file
     if request.param == "hyperliquid":
         file = folder / "10.jsonl.gz"
         file.write_bytes(gzip.compress(_blocks().encode(), 1))
@@ -134,6 +161,9 @@ def test_reading_alone(benchmark: Any, source: tuple[str, list[Path], Path]) -> 
     _, _, file = source
 
     def read() -> int:
+        if tarfile.is_tarfile(file):
+            with tarfile.open(file) as archive:
+                return sum(len(opened.read()) for entry in archive if (opened := archive.extractfile(entry)))
         with Lines(file) as lines:
             return sum(len(line) for _number, line in lines)
 
@@ -152,4 +182,4 @@ def test_import(benchmark: Any, source: tuple[str, list[Path], Path], tmp_path: 
         warmup_rounds=1,
     )
     ((rows,),) = open_tape(tmp_path / "tape").select(f"SELECT count(*) FROM {TABLES.get(name, 'trades')}")
-    assert rows == ROWS
+    assert rows == (ROWS // len(drift_v2.user()) if name == "drift-v2" else ROWS)
