@@ -23,6 +23,9 @@ from replay.progress import OnProgress
 LONGEST_LINE = 64 << 20
 """Bytes of the longest line read; the largest block of a crash day is about 10 MB."""
 
+MOST_HELD = 8_000_000
+"""Rows that an importer takes which holds them to sort them, at 0.5 to 1.1 KiB each."""
+
 _CHUNK = 1 << 20
 _SHARE_OF_READING = 0.9
 """Part of the progress of an import that is reading; the rest is scaling and writing."""
@@ -339,6 +342,20 @@ class Lines:
             "bytes": self._counted.count,
             "sha256": self._counted.hash.hexdigest(),
         }
+
+
+def check_held(rows: int, file: Path) -> None:
+    """Refuse more rows than an importer may hold that has to sort them, before memory ends.
+
+    Raises:
+        SourceError: There are more than :data:`MOST_HELD`.
+    """
+    if rows > MOST_HELD:
+        raise SourceError(
+            f"is beyond the {MOST_HELD:,} rows that this importer holds in memory to sort them",
+            file=file,
+            mend="import a shorter span, such as one day, or fewer markets",
+        )
 
 
 def first_line(path: Path) -> bytes:

@@ -20,7 +20,7 @@ from replay.sources._books import level_columns
 from replay.sources._json import read_values
 from replay.sources._merge import Columns
 from replay.sources._numbers import number_of
-from replay.sources._read import Lines
+from replay.sources._read import Lines, check_held
 from replay.sources._rejects import Rejects
 from replay.sources.feeds import BookMessage
 from replay.units import (
@@ -116,6 +116,7 @@ class Reading:
         """
         self._file = lines.path
         for line, document in read_values(lines):
+            check_held(self.counts["rows read"], self._file)
             try:
                 parts = list(_parts(document))
             except ValueError as failure:

@@ -99,7 +99,7 @@ def _read(
     inputs: Sequence[Path], aside: Rejects, progress: Progress, counts: dict[str, int]
 ) -> tuple[list[dict[str, Any]], dict[str, list[Row]]]:
     """Read all files; the history is small, and its files overlap and are not in order, so it is held and sorted."""
-    from replay.sources._read import Lines, name_inputs
+    from replay.sources._read import Lines, check_held, name_inputs
     from replay.sources.drift_v1_rows import TABLES, identify, read_rows
 
     names = name_inputs(inputs)
@@ -110,6 +110,7 @@ def _read(
             table, columns = identify(file)
             lines = stack.enter_context(Lines(file, names[file]))
             for row in read_rows(lines, table, columns, aside, counts):
+                check_held(counts["rows read"], file)
                 counts["records that stand there twice"] += row in found[table]
                 found[table][row] = None
             progress.read(lines)

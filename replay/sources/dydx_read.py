@@ -15,7 +15,7 @@ from typing import Any
 
 from replay.sources import dydx_rows as rows
 from replay.sources._json import read_values
-from replay.sources._read import Lines
+from replay.sources._read import Lines, check_held
 from replay.sources._rejects import Rejects
 
 _TICKER = re.compile(r"(?<![A-Z0-9])([A-Z0-9]+-USD)(?![A-Z0-9])")
@@ -73,6 +73,7 @@ def read_file(lines: Lines, found: Found, rejects: Rejects) -> None:
         SourceError: The file is no JSON, or a row is bad while rows are not set aside.
     """
     for line, document in read_values(lines):
+        check_held(found.counts["rows read"], lines.path)
         try:
             parts = list(_parts(document, lines.path, found.counts))
         except ValueError as failure:

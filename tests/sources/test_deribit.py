@@ -17,12 +17,14 @@ from replay.errors import SourceError
 from replay.rules import load_rules
 from replay.run.execute import run
 from replay.run.sql import query
-from replay.sources import import_source
+from replay.sources import _read, import_source
 from replay.tape.populate import Population, populate
 from replay.tape.read import open_tape
 from replay.tape.schema import Payoff, PriceKind, Side
 from replay.units import parse_time
 from tests.end_to_end.recordings import recording
+from tests.sources import test_drift_v1 as drift_v1
+from tests.sources import test_dydx as dydx
 from tests.sources.kept_answers import checked_tape, write
 from tests.sources.test_recorded_messages import recorded
 
@@ -366,6 +368,32 @@ def test_a_row_that_cannot_be_understood_is_named(tmp_path: Path, document: Any,
         import_source("deribit", [folder], tmp_path / "tape")
     assert problem in caught.value.problem
     assert (caught.value.file, caught.value.row) == (str(folder / "trades.json"), 2)
+    assert not (tmp_path / "tape").exists()
+
+
+@pytest.mark.parametrize("source", ["deribit", "dydx-v4", "drift-v1"])
+def test_more_rows_than_may_be_held_are_refused_before_memory_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Importers that sort what they read hold it; of eight rows the fifth is one too many."""
+    monkeypatch.setattr(_read, "MOST_HELD", 4)
+    rows = range(1, 9)
+    if source == "drift-v1":
+        file = tmp_path / "liquidations.csv"
+        lines = [drift_v1.liquidation(n, f"11:00:{n:02}", collateral=1, pnl=-1, fee=(n, n)) for n in rows]
+        file.write_text("\n".join([drift_v1.HEADS["liquidations"], *lines]) + "\n")
+    elif source == "dydx-v4":
+        documents = [
+            {"trades": [dydx.trade(n, f"16:00:{n:02}", "90000.5", "0.1", "SELL", "LIMIT")]} for n in rows
+        ]
+        file = write(tmp_path / "day", **{"BTC-USD_trades": documents})
+    else:
+        file = write(tmp_path / "day", trades=[answer(trade(n, n, 100, 1)) for n in rows])
+    with pytest.raises(
+        SourceError, match="is beyond the 4 rows that this importer holds in memory"
+    ) as caught:
+        import_source(source, [file], tmp_path / "tape")
+    assert "a shorter span" in str(caught.value)
     assert not (tmp_path / "tape").exists()
 
 
