@@ -60,7 +60,7 @@ def _ask_alone(s: Arrays, c: Cases, row: Any, rung: Any, ts: int) -> None:
         row.asked = _share_of(m, whole, abs(c.legs[c.leg_of[row.position]].size), rung.share)
     elif rung.size == _CAPPED:
         if notional_at(m, row.size, row.mark) > rung.cap:
-            part = _worth_at_most(m, rung.cap, row.mark) // m.lot * m.lot
+            part = worth_at_most(m, rung.cap, row.mark) // m.lot * m.lot
             row.asked = min(whole, max(part, m.lot))
     elif _is_sliced(pool, m, row, rung, ts):
         row.asked = _share_of(m, whole, whole, rung.slice_rate)
@@ -129,7 +129,7 @@ def _ask_smallest_fix(s: Arrays, rows: Array, rung: Any) -> None:
 
 
 @kernel
-def _place(s: Arrays, row: Any, order: int) -> int:
+def place_of(s: Arrays, row: Any, order: int) -> int:
     """Return what an order of positions goes by, the least first."""
     if order == _LARGEST_LOSS:
         return value_at(s, row.market, row.size, row.mark) - i64(s.positions[row.position].cost)
@@ -144,7 +144,7 @@ def _first(s: Arrays, rows: Array, order: int, is_open: bool) -> int:
     lowest, found = i64(0), -1
     for i in range(len(rows)):
         if rows[i].asked == _OPEN if is_open else rows[i].asked > 0:
-            place = _place(s, rows[i], order)
+            place = place_of(s, rows[i], order)
             if found < 0 or place < lowest:
                 lowest, found = place, i
     return found
@@ -219,13 +219,13 @@ def _step_down(s: Arrays, m: Any, size: int, mark: int, tiers: int) -> int:
     if tier <= m.first_tier:
         return 0
     edge = s.tiers[max(tier - tiers, m.first_tier) + 1].start
-    keep = edge - 1 if by_size else _worth_at_most(m, edge, mark)
+    keep = edge - 1 if by_size else worth_at_most(m, edge, mark)
     cut = abs(size) - keep
     return i64(min(abs(size), -(-cut // m.lot) * m.lot))
 
 
 @kernel
-def _worth_at_most(m: Any, value: int, mark: int) -> int:
+def worth_at_most(m: Any, value: int, mark: int) -> int:
     """Return the largest size that is worth at most a value at a mark."""
     # The largest size whose exact value rounds to the value: at most half an atom above it.
     above = 2 * value + 1

@@ -313,6 +313,21 @@ def _pay_exit_fee(s: Arrays, row: Any) -> None:
 
 
 @allocating_kernel
+def _of_what_is_asked(c: Cases, batch: Array, values: Array) -> tuple[Array, Array]:
+    """Return the rows that ask for something, with their values; of the others nothing is left to another stage."""
+    rows = np.empty(len(batch), np.int64)
+    count = 0
+    for i in range(len(batch)):
+        if batch[i].asked > 0:
+            rows[count] = i
+            count += 1
+        else:
+            leg = c.legs[c.leg_of[batch[i].position]]
+            leg.left, leg.left_value = 0, 0
+    return batch[rows[:count]], values[rows[:count]]
+
+
+@allocating_kernel
 def take_over(
     s: Arrays, f: Fund, c: Cases, r: Buffers, batch: Array, rung: Any, ts: int, at_bankruptcy: bool
 ) -> Array:
@@ -328,6 +343,9 @@ def take_over(
         ts: The step.
         at_bankruptcy: Whether ADL closes losers at their bankruptcy price.
     """
+    wanted = np.empty(len(batch), np.int64)
+    ask_to_take_over(s, c, batch, rung, ts, wanted)
+    batch, values = _of_what_is_asked(c, batch, wanted)
     room = np.zeros(len(s.markets), np.int64)
     for market in _markets_of(s, batch):
         _judge(s, f, r, market, ts)
@@ -337,8 +355,6 @@ def take_over(
     if has_limit:
         open_inventory(s, f, sizes, worths, limits)
     beyond = 0
-    values = np.empty(len(batch), np.int64)
-    ask_to_take_over(s, c, batch, rung, values)
     for i in range(len(batch)):
         row = batch[i]
         asked = i64(row.asked)

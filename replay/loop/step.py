@@ -17,6 +17,7 @@ from replay.loop.asking import ask
 from replay.loop.depth import Book
 from replay.loop.episodes import Cases, begin_episodes, begin_step, end_episodes, end_step
 from replay.loop.fund import EXISTS, SUSPENDS_BOOK, Fund, Funds, counted_fund_at, is_quiet
+from replay.loop.rates import hold_down
 from replay.loop.rows import Buffers
 from replay.loop.stages import (
     absorber_losing,
@@ -231,6 +232,7 @@ def _act(
         ask(s, c, batch, rung, ts)
         if suspender.rule[SUSPENDS_BOOK]:
             hold_back(s, suspender, r, batch, ts)
+        hold_down(s, c, batch, rung, ts)
         send_to_book(s, d, f, c, r, batch, rung, ts, ladder.heads)
     elif rung.action == TAKEOVER:
         beyond = take_over(s, f, c, r, batch, rung, ts, ladder.at_bankruptcy)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, muldiv
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.asking import maintenance_of_part
 from replay.loop.episodes import Cases
+from replay.loop.rates import hold_down
 from replay.loop.state import LEAST_SLACK, Arrays
 from replay.loop.waterfall import end_of_pool, value_at
 from replay.units import RATE_ONE
@@ -17,8 +19,8 @@ from replay.units import RATE_ONE
 Array = npt.NDArray[Any]
 
 
-@kernel
-def ask_to_take_over(s: Arrays, c: Cases, batch: Array, rung: Any, values: Array) -> None:
+@allocating_kernel
+def ask_to_take_over(s: Arrays, c: Cases, batch: Array, rung: Any, ts: int, values: Array) -> None:
     """Fill how much of each position is to be taken over, and the signed value of that, in atoms.
 
     Args:
@@ -26,6 +28,7 @@ def ask_to_take_over(s: Arrays, c: Cases, batch: Array, rung: Any, values: Array
         c: The open liquidations.
         batch: FORCED records; ``asked`` is filled.
         rung: RUNG record.
+        ts: The step.
         values: int64[rows], filled.
     """
     first = 0
@@ -41,6 +44,23 @@ def ask_to_take_over(s: Arrays, c: Cases, batch: Array, rung: Any, values: Array
         else:
             _ask_share(s, rows, rung, worths)
         first = end
+    if not rung.continues:
+        wanted = np.empty(len(batch), np.int64)
+        for i in range(len(batch)):
+            wanted[i] = batch[i].asked
+        hold_down(s, c, batch, rung, ts)
+        for i in range(len(batch)):
+            if batch[i].asked < wanted[i]:
+                values[i] = _value_of_part(s, batch[i], values[i], wanted[i])
+
+
+@kernel
+def _value_of_part(s: Arrays, row: Any, value: int, whole: int) -> int:
+    """Return the value of what a row asks for of a whole with a value: at the mark, less its part of the discount."""
+    sign = 1 if row.size > 0 else -1
+    discount = value_at(s, row.market, sign * whole, row.mark) - value
+    part = muldiv(abs(discount), row.asked, whole, FLOOR)
+    return value_at(s, row.market, sign * row.asked, row.mark) - (part if discount >= 0 else -part)
 
 
 @kernel

@@ -77,6 +77,10 @@ RUNG = np.dtype(
             "continues",
             "after_unfilled",
             "owed_stays",
+            "step_cap",
+            "initial_rate",
+            "full_after_ns",
+            "spared",
         )
     ]
 )
@@ -94,6 +98,9 @@ def rungs_of(plan: Plan) -> Array:
     for rung, record in zip(plan.ladder, records, strict=True):
         record["action"] = _ACTIONS[type(rung)]
         record["level_num"], record["level_den"] = rung.level
+        if isinstance(rung, BookOrder | Takeover):
+            for name in ("step_cap", "initial_rate", "full_after_ns", "spared"):
+                record[name] = getattr(rung.rate, name)
         record["after_unfilled"] = not isinstance(rung, NetOwnHedge) and rung.after_unfilled
         if isinstance(rung, BookOrder):
             record["size"], record["limit"] = SIZES.index(rung.size), LIMITS.index(rung.limit)

@@ -149,6 +149,12 @@ AXES: Mapping[str, Axis] = {
             "fillable": "The order takes no price further from the mark than grows with what is missing.",
         }
     ),
+    "ladder.*.rate_limit.kind": Axis(
+        {
+            "notional_per_step": "Of a pool the rung asks for no more than a notional in a step;",
+            "time_ramp": "Of a position no more is closed than a share that grows while the liquidation lasts;",
+        }
+    ),
     "ladder.*.position_order": Axis(
         {
             "largest_loss": "Of the pool's positions the one with the largest loss since its entry goes first.",
@@ -425,7 +431,6 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     "margin.tables.*": {"dex": "tables of one dex"},
     "ladder.*": {
         "scope": "a rung for a part of the pool",
-        "rate_limit": "caps per step and window",
     },
     "bankruptcy": {"rounding": "rounding of the price", "recompute": "a new price after each partial fill"},
     "absorbers.*": {

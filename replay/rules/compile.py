@@ -25,7 +25,9 @@ from replay.rules.waterfall import (
     CancelRung,
     NetRung,
     NoDepth,
+    RateLimit,
     StaticDepth,
+    StepLimit,
     TakeoverRung,
     VolumeDepth,
 )
@@ -191,12 +193,21 @@ def _check_ladder(book: RuleBook) -> None:
 
 
 def _check_shares(book: RuleBook) -> None:
-    """Refuse takeovers of one level that would not take the same share of all positions for the same price."""
+    """Refuse takeovers of one level that would not take the same share of all positions, or at another rate."""
     keys = ("size", "share", "exit", "margin_forfeited", "penalty", "owed")
     for index, (above, rung) in enumerate(pairwise(book.rules.ladder), start=1):
         if not isinstance(above, TakeoverRung) or not isinstance(rung, TakeoverRung):
             continue
-        if above.level != rung.level or above.share == rung.share is None:
+        if above.level != rung.level:
+            continue
+        if above.rate_limit != rung.rate_limit:
+            raise book.refusal(
+                f"ladder.{index}.rate_limit",
+                f"it takes what rung {index - 1} leaves, and not at the same rate",
+                "write the same rate_limit for both",
+                f"ladder.{index - 1}.rate_limit",
+            )
+        if above.share == rung.share is None:
             continue
         for key in keys:
             if getattr(above, key) != getattr(rung, key):
@@ -272,6 +283,7 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
                     share=rung.share or 0,
                     exit=rung.exit or (1, 1),
                     after_unfilled=rung.enter is not None,
+                    rate=_rate(rung.rate_limit),
                 )
             )
         elif isinstance(rung, AdlRung):
@@ -302,9 +314,20 @@ def _ladder(book: RuleBook) -> tuple[plan.Rung, ...]:
                     spread=rung.spread or (0, 1),
                     order=rung.position_order or "",
                     after_unfilled=rung.enter is not None,
+                    rate=_rate(rung.rate_limit),
                 )
             )
     return tuple(rungs)
+
+
+def _rate(limit: RateLimit | None) -> plan.RateLimit:
+    if limit is None:
+        return plan.RateLimit()
+    if isinstance(limit, StepLimit):
+        return plan.RateLimit(step_cap=limit.notional)
+    return plan.RateLimit(
+        initial_rate=limit.initial, full_after_ns=limit.full_after, spared=limit.whole_below or 0
+    )
 
 
 def _check_adl(book: RuleBook) -> None:

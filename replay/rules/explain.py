@@ -103,6 +103,14 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "ladder.*.cap": lambda value: f"That is {value}, one lot at least.",
     "ladder.*.exit": lambda value: f"Restored is a pool whose equity is {value} x maintenance.",
     "ladder.*.spread": lambda value: f"At most that is {value} x the maintenance of the position.",
+    "ladder.*.rate_limit.notional": lambda value: f"that is {value}, at least one lot of the first position.",
+    "ladder.*.rate_limit.initial": lambda value: f"it is {_percent(value)} at first,",
+    "ladder.*.rate_limit.full_after": lambda value: (
+        f"and grows by as much as takes {value} from nothing to all."
+    ),
+    "ladder.*.rate_limit.whole_below": lambda value: (
+        f"Positions worth {value} at most, and pools that lack less for their maintenance, do not wait for that."
+    ),
     "bankruptcy.fee_rate": lambda value: f"That fee is {_percent(value)} of the value.",
     "ladder.*.penalty": lambda value: f"At most {_percent(value)} of maintenance goes along.",
     "absorbers.*.amount": lambda value: f"The amount is {value}",

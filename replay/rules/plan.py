@@ -41,6 +41,24 @@ ORDERS: tuple[str, ...] = ("", *get_args(PositionOrder))
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How much of what a rung asks for may go in a step; nothing is limited where all are 0.
+
+    Attributes:
+        step_cap: The most that the rung asks for of a pool in a step, at the mark in atoms; 0: any.
+        initial_rate: The share of a position that may be closed as soon as the liquidation began, in 1e-12. It grows by
+            the time since over ``full_after_ns``.
+        full_after_ns: How long after the liquidation began all may be closed at the latest; 0: at once.
+        spared: In atoms: positions that are worth no more, and pools that lack less for their maintenance, do not wait.
+    """
+
+    step_cap: int = 0
+    initial_rate: int = 0
+    full_after_ns: int = 0
+    spared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class BookOrder:
     """A rung of the ladder: forced orders into the book, one for each position of the pool.
 
@@ -74,6 +92,7 @@ class BookOrder:
             ``minimal_to_exit`` closes in this order.
         after_unfilled: Whether it acts only on positions of which the rung before it did not fill all that it
             asked for in the step.
+        rate: How much of what it asks for may go in a step.
     """
 
     action: ClassVar[str] = "book"
@@ -97,6 +116,7 @@ class BookOrder:
     spread: tuple[int, int] = (0, 1)
     order: str = ""
     after_unfilled: bool = False
+    rate: RateLimit = RateLimit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +135,7 @@ class Takeover:
         exit: Equity over maintenance at which the pool is restored, as a fraction of at least 1; one above 1 has to
             be exceeded.
         after_unfilled: See :class:`BookOrder`.
+        rate: See :class:`BookOrder`; takeovers of one level have the same.
     """
 
     action: ClassVar[str] = "takeover"
@@ -127,6 +148,7 @@ class Takeover:
     share: int = 0
     exit: tuple[int, int] = (1, 1)
     after_unfilled: bool = False
+    rate: RateLimit = RateLimit()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ CHOICES: Mapping[str, Choice] = {
             "net_own_hedge": waterfall.NetRung,
         },
     ),
+    "ladder.*.rate_limit": Choice(
+        "kind", {"notional_per_step": waterfall.StepLimit, "time_ramp": waterfall.TimeRamp}
+    ),
     "adl": Choice("enabled", {"false": waterfall.AdlOff, "true": waterfall.AdlOn}),
     "depth": Choice(
         "provider",

@@ -68,6 +68,38 @@ def _goes_with_sizes(size: str, key: str, value: object, sizes: Sequence[str], *
         )
 
 
+class StepLimit(Section):
+    """``rate_limit`` of kind ``notional_per_step``: so much of a pool in a step."""
+
+    kind: Literal["notional_per_step"]
+    notional: PositiveMoney = Field(
+        description='what the rung asks for of a pool in a step at most, such as "100000"'
+    )
+
+
+class TimeRamp(Section):
+    """``rate_limit`` of kind ``time_ramp``: the more of a position, the longer the liquidation lasts."""
+
+    kind: Literal["time_ramp"]
+    initial: Share = Field(description='the share that may be closed at once, such as "0.1"')
+    full_after: PositiveDuration = Field(
+        description='in what time the share would grow from nothing to all, such as "60s"'
+    )
+    whole_below: PositiveMoney | None = Field(
+        default=None,
+        description="what a position may be worth, and a pool has to lack for its maintenance, not to be held up, "
+        'such as "50"; left out: all are',
+    )
+
+
+RateLimit = Annotated[StepLimit | TimeRamp, Field(discriminator="kind")]
+"""``rate_limit`` of a rung, by its kind."""
+
+_RATE_LIMIT = Field(
+    default=None, description="a table: how much of what it asks for may go in a step; left out: all of it"
+)
+
+
 class BookOrderRung(Section):
     """``[[ladder]]`` with action ``book_order``: an order into the book for each position of the pool."""
 
@@ -119,6 +151,7 @@ class BookOrderRung(Section):
     fee_to: Literal["exchange", "absorber"] | None = Field(
         default=None, description='who has the fee; left out: "exchange", booked as @fees'
     )
+    rate_limit: RateLimit | None = _RATE_LIMIT
 
     @model_validator(mode="after")
     def _band_whole(self) -> Self:
@@ -184,6 +217,7 @@ class TakeoverRung(Section):
     owed: Literal["goes_along", "stays"] | None = Field(
         default=None, description='what becomes of what the pool owes; left out: "goes_along"'
     )
+    rate_limit: RateLimit | None = _RATE_LIMIT
 
     @model_validator(mode="after")
     def _share_fits(self) -> Self:

@@ -430,6 +430,49 @@ class Waterfall(Deleveraging):
             asked = [entry if i == first else (0, False) for i, entry in enumerate(asked)]
         return asked
 
+    def held_down(
+        self, pool: Pool, positions: list[Position], asked: list[int], rung: BookOrder | Takeover, lacks: int
+    ) -> list[int]:
+        """Return what of what is asked of the positions of a pool, which lacks so much, may go in this step."""
+        rate, episode, allowed = rung.rate, self.episode(pool), list(asked)
+        elapsed = self.ts - episode.ts
+        if elapsed < rate.full_after_ns and lacks >= rate.spared:
+            share = min(RATE_ONE, rate.initial_rate + elapsed * RATE_ONE // rate.full_after_ns)
+            for i, position in enumerate(positions):
+                leg = episode.leg(position)
+                closed = leg.netted + leg.book + leg.absorbed + leg.adl
+                most = max((asked[i] + closed) * share // RATE_ONE - closed, 0)
+                if abs(self.value(position)) > rate.spared:
+                    allowed[i] = min(asked[i], most)
+            self.met["more of it later"] += allowed != asked
+        if rate.step_cap:
+            before, left, is_first = list(allowed), rate.step_cap, True
+            order = list(range(len(positions)))
+            name = rung.order if isinstance(rung, BookOrder) else ""
+            if name == "largest_loss":
+                order.sort(key=lambda i: self.value(positions[i]) - positions[i].cost)
+            elif name == "largest_maintenance":
+                order.sort(key=lambda i: -self.position_maintenance(positions[i]))
+            for i in order:
+                if not allowed[i]:
+                    continue
+                worth = abs(self.worth(positions[i].market, allowed[i]))
+                if worth > left:
+                    fits = (
+                        part
+                        for part in self.guesses(positions[i], left)
+                        if abs(self.worth(positions[i].market, part)) <= left
+                    )
+                    part = next(fits) if left else 0
+                    allowed[i] = min(allowed[i], max(part, LOT) if is_first else part)
+                    worth = left
+                left -= worth
+                is_first = False
+            self.met["the cap of a pool in a step"] += allowed != before
+        if allowed != asked:
+            self.deferred.append(pool)
+        return allowed
+
     def restores(self, pool: Pool, positions: list[Position], cuts: list[int], rung: BookOrder) -> bool:
         """Tell whether closing parts of positions at the mark, without a fee, brings a pool to the exit of a rung."""
         spare = self.equity(pool) - (1 if self.plan.breach_at_equal else 0)
@@ -538,13 +581,22 @@ class Waterfall(Deleveraging):
         asks: dict[int, tuple[int, bool]] = {}
         for pool in {id(row[0]): row[0] for row in batch}.values():
             positions = [row[1] for row in batch if row[0] is pool]
-            for position, entry in zip(positions, self.asks(pool, positions, rung), strict=True):
-                asks[id(position)] = entry
+            entries = self.asks(pool, positions, rung)
+            asked = [entry[0] for entry in entries]
+            if suspends:
+                asked = [
+                    0 if p.market in self.funds[0].active else amount
+                    for p, amount in zip(positions, asked, strict=True)
+                ]
+                self.met["the book is left alone"] += sum(
+                    a != e[0] for a, e in zip(asked, entries, strict=True)
+                )
+            lacks = next(row[4] - row[3] for row in batch if row[0] is pool)
+            asked = self.held_down(pool, positions, asked, rung, lacks)
+            for position, amount, entry in zip(positions, asked, entries, strict=True):
+                asks[id(position)] = (amount, entry[1])
         for pool, position, value, equity, maintenance in batch:
             asked, sliced = asks[id(position)]
-            if suspends and position.market in self.funds[0].active:
-                self.met["the book is left alone"] += asked > 0
-                asked = 0
             limit = self.limit(position, value) if "bankruptcy" in rung.limit else None
             if rung.limit == "zero_equity":
                 limit = self.limit(position, self.value(position) - equity)
@@ -691,7 +743,8 @@ class Waterfall(Deleveraging):
     def to_take_over(self, rung: Takeover, batch: list[tuple[Pool, Position, int, int, int]]) -> list[Handed]:
         """Return what is to be taken over of which position at what value: all, a share, or what a share left."""
         if not rung.share:
-            return [(*row[:2], self.taken_at(rung, *row), *row[3:], abs(row[1].size)) for row in batch]
+            whole = [(*row[:2], self.taken_at(rung, *row), *row[3:], abs(row[1].size)) for row in batch]
+            return self.parts_held_down(rung, whole)
         same = [r for r in self.plan.ladder if isinstance(r, Takeover) and r.level == rung.level]
         rows: list[Handed] = []
         if rung is not same[0]:
@@ -718,7 +771,26 @@ class Waterfall(Deleveraging):
                 own = (self.value(position) - value) * penalty // equity if penalty else 0
                 worth = self.worth(position.market, cut if position.size > 0 else -cut)
                 rows.append((pool, position, worth - own, equity, due, cut))
-        return rows
+        return self.parts_held_down(rung, rows)
+
+    def parts_held_down(self, rung: Takeover, rows: list[Handed]) -> list[Handed]:
+        """Return what of rows may go in this step; a part has the discount to the mark that belongs to it."""
+        parts: list[Handed] = []
+        for pool in {id(row[0]): row[0] for row in rows}.values():
+            mine = [row for row in rows if row[0] is pool]
+            positions, asked = [row[1] for row in mine], [row[5] for row in mine]
+            allowed = self.held_down(pool, positions, asked, rung, mine[0][4] - mine[0][3])
+            for (_, position, value, equity, due, whole), part in zip(mine, allowed, strict=True):
+                leg, side = self.episode(pool).leg(position), sign(position.size)
+                if not part:
+                    leg.left = leg.left_value = 0
+                    continue
+                if part < whole:
+                    discount = self.worth(position.market, side * whole) - value
+                    own = sign(discount) * (abs(discount) * part // whole)
+                    value = self.worth(position.market, side * part) - own
+                parts.append((pool, position, value, equity, due, part))
+        return parts
 
     def penalty(self, rung: Takeover, due: int) -> int:
         return math.ceil(Fraction(due * rung.penalty_rate, RATE_ONE))

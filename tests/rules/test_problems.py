@@ -160,6 +160,10 @@ OWED = changed(
     'price = "mark"\nmargin_forfeited = "none"\nowed = "stays"',
 )
 ENTERED = changed('action = "takeover"\n', 'action = "takeover"\nenter = "previous_unfilled"\n')
+LIMITED = changed(
+    'action = "takeover"\n',
+    'action = "takeover"\nrate_limit = { kind = "time_ramp", initial = 0, full_after = "60s" }\n',
+)
 OVERLAY = TEXT + '\n[[overlays]]\nmarkets = ["BTC"]\nabsorbers = "off"\n'
 
 AXIS_LINES = {
@@ -198,6 +202,7 @@ AXIS_LINES = {
     "ladder.*.margin_forfeited": (TEXT, 'margin_forfeited = "all_collateral"'),
     "ladder.*.owed": (OWED, 'owed = "stays"'),
     "ladder.*.limit": (WHOLE, 'limit = "bankruptcy"'),
+    "ladder.*.rate_limit.kind": (LIMITED, 'rate_limit = { kind = "time_ramp"'),
     "ladder.*.position_order": (ORDERED, 'position_order = "largest_loss"'),
     "ladder.*.fee_from": (FEES, 'fee_from = "improvement"'),
     "ladder.*.fee_to": (FEES, 'fee_to = "absorber"'),
@@ -406,6 +411,20 @@ def test_a_known_key_that_is_to_come_in_each_kind_of_table(tmp_path, head, key):
             'kind = "per_timestamp"\nmax_deleveragings = 0',
             "step.max_deleveragings",
             "0 is not from 1 to a million",
+        ),
+        (
+            LIMITED,
+            "initial = 0, ",
+            "",
+            "ladder.0.rate_limit.initial",
+            "`initial` is missing in [ladder.rate_limit]",
+        ),
+        (
+            LIMITED,
+            "initial = 0, ",
+            'initial = 0, notional = "1", ',
+            "ladder.0.rate_limit.notional",
+            '`notional` belongs to kind = "notional_per_step", the kind here is "time_ramp"',
         ),
         (TEXT, 'provider = "none"', "", "depth.provider", "`provider` is missing in [depth]"),
         (TEXT, 'level = "1"\n', "", "ladder.0.level", "`level` is missing in [[ladder]]"),

@@ -12,7 +12,13 @@ from replay.tape import read
 from tests.loop.in_memory import MemoryRun, Row
 from tests.reference.waterfall import Waterfall, run_waterfall
 from tests.strategies import random_day, random_rules
-from tests.waterfall.random_ladder import with_conditions, with_ladder_axes, with_shares, with_step_axes
+from tests.waterfall.random_ladder import (
+    with_conditions,
+    with_ladder_axes,
+    with_rate_limits,
+    with_shares,
+    with_step_axes,
+)
 from tests.waterfall.random_plans import DeepTape, random_depth, random_plan, with_risk_price
 
 STAGES = (
@@ -64,6 +70,8 @@ STAGES = (
     "no share is enough",
     "the rest of a share is handed on",
     "what is left enters alone",
+    "more of it later",
+    "the cap of a pool in a step",
     "risk at the oracle",
     "risk at the index",
 )
@@ -112,6 +120,7 @@ def compare(
         if has_steps:
             plan = with_shares(seed, plan)
         plan = with_conditions(seed, plan)
+        plan = with_rate_limits(seed, plan)
         plan = with_step_axes(seed, plan)
     day, plan = with_risk_price(seed, day, plan)
     books = run_waterfall(day, random_rules(seed, day), plan, depth)

@@ -15,6 +15,7 @@ from replay.rules.plan import (
     BookOrder,
     Deleverage,
     Plan,
+    RateLimit,
     Rung,
     Takeover,
 )
@@ -111,6 +112,32 @@ def with_conditions(seed: int, plan: Plan) -> Plan:
                 )
             )
     return replace(plan, ladder=tuple(rungs))
+
+
+def with_rate_limits(seed: int, plan: Plan) -> Plan:
+    """Return a plan whose orders and takeovers are held up now and then, drawn from a seed; takeovers all alike."""
+    rng = random.Random(f"rates {seed}")
+    if rng.random() < 0.6:
+        return plan
+
+    def drawn() -> RateLimit:
+        if rng.random() < 0.5:
+            return RateLimit(step_cap=10 ** rng.randint(4, 13))
+        return RateLimit(
+            initial_rate=rng.choice([0, RATE_ONE // 10, RATE_ONE // 2]),
+            full_after_ns=rng.choice([2_000, 10 * SECOND, 7_200 * SECOND]),
+            spared=rng.choice([0, 10**8, 10**12]),
+        )
+
+    takeovers = drawn()
+    ladder = tuple(
+        replace(rung, rate=takeovers if isinstance(rung, Takeover) else drawn())
+        if isinstance(rung, BookOrder | Takeover)
+        and rng.random() < (1 if isinstance(rung, Takeover) else 0.6)
+        else rung
+        for rung in plan.ladder
+    )
+    return replace(plan, ladder=ladder)
 
 
 def with_step_axes(seed: int, plan: Plan) -> Plan:
