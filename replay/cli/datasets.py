@@ -163,26 +163,37 @@ def _rows(manifest: dict[str, object]) -> dict[str, int]:
 @click.option(
     "--dataset", "day", required=True, metavar="DAY", help="The day whose published facts are meant."
 )
-def compare_command(run: Path, day: str) -> None:
-    """Print what was published about a day beside what RUN says: fact, published, replayed.
+@click.option(
+    "--tape",
+    "tape_path",
+    type=click.Path(path_type=Path),
+    metavar="TAPE",
+    help="The tape of RUN, which is asked what was recorded.",
+)
+def compare_command(run: Path, day: str, tape_path: Path | None) -> None:
+    """Print what was published about a day beside what RUN, and its tape, say.
 
-    A counterfactual run need not agree; a replay of the record should.
+    A tape should agree, as should a replay of the record; a counterfactual run need not.
 
     \b
     Example:
       replay datasets compare RUN --dataset hyperliquid-2023
+      replay datasets compare RUN --dataset binance-coinm-2025-10-10 --tape TAPE
     """  # noqa: D301 - click reads the escape
     from rich.table import Table
 
     from replay.cli.console import stdout_console
     from replay.datasets import compare, dataset
     from replay.run.store import open_run
+    from replay.tape.read import open_tape
 
-    table = Table("published about the day", "published", "run", "verdict")
-    for column in (1, 2):
-        table.columns[column].justify = "right"
-    for row in compare(open_run(run), dataset(day)):
-        table.add_row(row.what, _number(row.published, row.unit), _number(row.found, row.unit), row.verdict)
+    tape = None if tape_path is None else open_tape(tape_path)
+    table = Table("published about the day", "published", *(["tape"] if tape else []), "run", "verdict")
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for row in compare(open_run(run), dataset(day), tape):
+        told = [row.published, *([row.recorded] if tape else []), row.found]
+        table.add_row(row.what, *(_number(number, row.unit) for number in told), row.verdict)
     stdout_console().print(table)
 
 

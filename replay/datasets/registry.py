@@ -69,6 +69,7 @@ class Fact(_Part):
         source: Where it is published.
         of: The day it is about, if not the day itself.
         sql: A question to a run with one number as its answer.
+        tape_sql: The same question to the run's tape, whose numbers are integers as stored.
         value: The published number.
         tolerance: How far the answer may be off, as a share of the number.
         unit: What is counted.
@@ -78,6 +79,7 @@ class Fact(_Part):
     source: str
     of: str | None = None
     sql: str | None = None
+    tape_sql: str | None = None
     value: float | None = None
     tolerance: float = 0.0
     unit: str = ""

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import replay
 from replay.cli.datasets import datasets
 from replay.datasets import Fact, Source, compare, dataset, fetch, list_datasets
-from replay.errors import SourceError
+from replay.errors import SourceError, TapeError
 from tests.waterfall.days import BYBIT, account, marks, replayed
 
 TRADES = "data/futures/cm/daily/trades/{symbol}/{symbol}-trades-2025-10-10.zip"
@@ -319,3 +319,39 @@ def test_facts_beside_a_run(tmp_path: Path) -> None:
     assert compare(run, strict)[0].verdict == "differs"
     shown = CliRunner().invoke(datasets, ["compare", str(run.path), "--dataset", "demo-thin-book"])
     assert shown.exit_code == 0
+
+
+def test_facts_beside_the_tape_of_a_run(tmp_path: Path) -> None:
+    """The same day: the tape has two marks, the last at 94,000; another tape is refused."""
+    text = (
+        'markets = [{ name = "BTC", tick = 0.1, lot = 0.001 }]\n'
+        + account("long", 50_000, ("BTC", 10, 100_000))
+        + account("short", 500_000, ("BTC", -10, 100_000))
+        + marks("BTC", ("+0s", 100_000), ("+10s", 94_000))
+    )
+    run = replayed(tmp_path, text, BYBIT).run
+    tape = replay.open_tape(tmp_path / "tape")
+    low = "SELECT min(price) / 10 ** any_value(mark_scale) FROM prices JOIN markets USING (market)"
+    both = {"sql": "SELECT count(*) FROM liquidations", "tape_sql": "SELECT count(*) FROM prices"}
+    facts = (
+        Fact(what="lowest mark", source="here", value=94_000, tape_sql=low),
+        Fact(what="two questions", source="here", value=1, **both),
+        Fact(what="nothing", source="here", value=1, tape_sql="SELECT max(price) FROM trades"),
+        Fact(what="no such", source="here", value=1, tape_sql="SELECT nope FROM trades"),
+    )
+    day = dataset("demo-thin-book").model_copy(update={"facts": facts})
+    found = [(row.recorded, row.found, row.verdict) for row in compare(run, day, tape)]
+    assert found[:3] == [
+        (94_000, None, "agrees"),
+        (2, 1, "tape differs, run agrees"),
+        (None, None, "the tape has none"),
+    ]
+    assert found[3][2].startswith("no answer")
+    assert [row.verdict for row in compare(run, day)][:2] == [
+        "--tape TAPE has an answer",
+        "agrees; --tape TAPE has an answer",
+    ]
+    (tmp_path / "other").mkdir()
+    other = replayed(tmp_path / "other", text + marks("BTC", ("+20s", 95_000)), BYBIT)
+    with pytest.raises(TapeError, match="is another tape than that of the run"):
+        compare(other.run, day, tape)
