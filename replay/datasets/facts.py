@@ -11,7 +11,6 @@ from replay.run.sql import query
 from replay.run.store import Run
 from replay.tape.read import Tape
 
-
 _NONE = "has none"
 _UNASKED = "--tape TAPE has an answer"
 

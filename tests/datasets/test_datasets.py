@@ -241,7 +241,7 @@ def test_a_day_that_is_not_free_prints_what_to_run_and_what_it_costs(tmp_path: P
     assert made.exit_code == 0
     assert "aws s3 cp s3://hl-mainnet-node-data/node_fills_by_block/hourly/20251010/" in made.stdout
     assert "--request-payer requester" in made.stdout
-    assert "cost: about 1.2 GB" in made.stdout
+    assert "cost: about 1.3 GB" in made.stdout
     assert not (tmp_path / "tape").exists()
 
 
