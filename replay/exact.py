@@ -102,6 +102,14 @@ def muldiv(a: int, b: int, d: int, rounding: int) -> int:
 
 
 @kernel
+def product_parts(a: int, b: int, d: int) -> tuple[int, int]:
+    """Return quotient and rest of ``a*b / d``, for ``0 <= a < 2**62`` and ``0 <= b <= d < 2**62``, ``d`` above 0."""
+    high, low = _multiply(np.uint64(a), np.uint64(b))
+    quotient, rest = _divide(high, low, np.uint64(d))
+    return i64(quotient), i64(rest)
+
+
+@kernel
 def product(a: int, b: int) -> int:
     """Return ``a*b`` for ``0 <= a, b < 2**62``, or :data:`OVERFLOW` if it is 2**62 or more."""
     high, low = _multiply(np.uint64(a), np.uint64(b))

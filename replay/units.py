@@ -21,6 +21,7 @@ BOUND = 1 << 62
 """Largest magnitude (exclusive) a cell of size, cash or cost may hold; the kernels stop at it."""
 
 MAX_SCALE = 18
+NS_PER_MS = 1_000_000
 NS_PER_SECOND = 1_000_000_000
 NS_PER_MINUTE = 60 * NS_PER_SECOND
 NS_PER_DAY = 86_400 * NS_PER_SECOND

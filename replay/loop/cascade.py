@@ -117,7 +117,7 @@ class Cascade:
         self.rows.reserve(
             orders=rungs * forced,
             liquidations=self.episodes.legs_in_use + forced,
-            stages=rungs + 2 * len(self._plan.absorbers) + 2,
+            stages=rungs + 2 * len(self._plan.absorbers) + 3,
         )
         if len(self._losing) < rungs * forced + markets:
             self._losing = np.zeros(2 * (rungs * forced + markets), LOSING)

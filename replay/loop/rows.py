@@ -124,14 +124,15 @@ ADL_FILL = np.dtype(
 ORDER_ROWS, MOVEMENT_ROWS, ENGAGEMENT_ROWS, ADL_ROWS, LIQUIDATION_ROWS, _COUNTS = range(6)
 
 # Stages, kinds of movements and states of stages, as numbers.
-BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED, DEBT, RESIDUAL = range(10)
+BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED, DEBT, RESIDUAL, GUARD = range(11)
 _STAGES = (
     "book", "takeover", "adl", "net", "surplus", "fee", "work out", "deleveraged", "debt", "residual",
+    "guard",
 )  # fmt: skip
 ENGAGED, START, STOP = range(3)
 _STATES = ("engaged", "start", "stop")
 
-# Scopes of engagements that are no account, and where losers come from.
+# Scopes of engagements that are no account (a market has scope_of_market), and where losers come from.
 AT_BOOK, BY_ABSORBER = range(2)
 FROM_LADDER, FROM_TAKEOVER, FROM_ABSORBER = range(3)
 
@@ -150,7 +151,9 @@ FROM_LADDER, FROM_TAKEOVER, FROM_ABSORBER = range(3)
     DRAWDOWN,
     NOT_EMPTY,
     IS_OFF,
-) = range(13)
+    FAR,
+    NEAR,
+) = range(15)
 
 NOBODY = -1
 """Stands for the account of no absorber."""
@@ -169,6 +172,8 @@ _REASONS = (
     "drawdown of the market against the fund's peak",
     "the balance is above zero",
     "the absorber does nothing for the market now",
+    "the price is too far from its average",
+    "nobody is passed over for the price any more",
 )
 """The reasons in words; behind that of a takeover comes who takes."""
 
@@ -263,7 +268,8 @@ class Rows:
         has_balance, has_quantity = columns.pop("has_balance"), columns.pop("has_quantity")
         columns["fund_balance"] = pa.array(columns["fund_balance"], mask=has_balance == 0)
         columns["quantity"] = pa.array(columns["quantity"], mask=has_quantity == 0)
-        columns["scope"] = self._with_names(("@book",), rows["scope"] + 1)
+        scopes = (*(market.name for market in reversed(self._state.markets)), "@book")
+        columns["scope"] = self._with_names(scopes, rows["scope"] + len(scopes))
         columns["stage"] = _words(_STAGES, rows["stage"])
         columns["state"] = _words(_STATES, rows["state"])
         counts = columns.pop("count").tolist()
@@ -275,7 +281,7 @@ class Rows:
 
     def _reason(self, reason: int, count: int) -> str:
         words = _REASONS[reason]
-        if reason in (EMPTY, DRAWDOWN, NOT_EMPTY):
+        if reason in (EMPTY, DRAWDOWN, NOT_EMPTY, NEAR):
             return words
         if reason == NOT_CLOSED:
             return f"{words}: {count} orders"
@@ -334,6 +340,12 @@ def _words(texts: Sequence[str], numbers: Array) -> pa.Array:
 def account_of(s: Arrays, f: Fund, market: int) -> int:
     """Return the account of the balance that answers for a market."""
     return i64(s.pools[f.pools[f.markets[market].purse]].account)
+
+
+@kernel
+def scope_of_market(market: int) -> int:
+    """Return the scope of an engagement that is a market."""
+    return NOBODY - 1 - market
 
 
 @kernel

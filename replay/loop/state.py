@@ -61,6 +61,7 @@ POOL = _whole_lines(
         ("episode", "i4"),  # its liquidation, see loop/episodes.py; -1 if it is in none
         ("snapshot", "i4"),  # Arrays.snapshots at whose marks it was last valued for a ranking; 0: none
         ("deferred", "u1"),  # in breach, and something of it waits for its turn: judged in the next step
+        ("passed_over", "u1"),  # in breach, and all its positions are in guarded markets: nothing acts on it
     ]
 )
 POSITION = _whole_lines(
@@ -113,6 +114,12 @@ MARKET = np.dtype(
         ("unit_den", "i8"),
         ("least", "i8"),  # least maintenance of a position
         ("short_rate", "i8"),  # rate of shorts, in 1e-12; 0: that of the tier
+        ("average", "i8"),  # of the mark, in its units, see loop/guard.py
+        ("average_rest", "i8"),  # and in 1e-8 of one
+        ("slow_average", "i8"),
+        ("slow_rest", "i8"),
+        ("average_ms", "i8"),  # when they were updated, in ms
+        ("held_up", "u1"),  # whether pools in breach are passed over for the mark
     ],
     align=True,
 )
@@ -202,8 +209,12 @@ BREAK = np.dtype(
     EXIT_FEE,
     PERIOD_NS,
     NEXT_ROUND,
+    GUARD_MS,
+    GUARD_DIVERGENCE,
+    GUARD_CLAMP,
+    GUARD_CLAMP_MS,
     COUNTERS,
-) = range(38)
+) = range(42)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -514,6 +525,11 @@ class State:
         counters[EXIT_FEE] = plan.exit_fee_rate
         counters[PERIOD_NS] = plan.period_ns if watching else 0
         counters[NEXT_ROUND] = NEVER
+        if watching and plan.stale_guard is not None:
+            counters[GUARD_MS] = plan.stale_guard.window_ms
+            counters[GUARD_DIVERGENCE] = plan.stale_guard.divergence
+            counters[GUARD_CLAMP] = plan.stale_guard.clamp_rate
+            counters[GUARD_CLAMP_MS] = plan.stale_guard.clamp_window_ms
         records["first_tier"] = plan.tier_first[:-1]
         records["end_tier"] = plan.tier_first[1:]
         _own_margins(records, plan)

@@ -17,6 +17,7 @@ from replay.loop.asking import ask
 from replay.loop.depth import Book
 from replay.loop.episodes import Cases, begin_episodes, begin_step, end_episodes, end_step
 from replay.loop.fund import EXISTS, SUSPENDS_BOOK, Fund, Funds, counted_fund_at, is_quiet
+from replay.loop.held_up import look_for_guards, not_passed_over, of_free_markets
 from replay.loop.rates import hold_down
 from replay.loop.rows import Buffers
 from replay.loop.stages import (
@@ -29,7 +30,7 @@ from replay.loop.stages import (
     take_over,
     work_out,
 )
-from replay.loop.state import Arrays
+from replay.loop.state import GUARD_MS, Arrays
 from replay.loop.waterfall import (
     ADL,
     BOOK,
@@ -129,6 +130,10 @@ def force(
     nothing = np.empty(0, np.int64)
     if begin == DONE and len(breaches):
         begin_episodes(s, c, forced_batch(s, breaches), ts, recorded)
+    if s.counters[GUARD_MS]:
+        if begin == DONE:
+            look_for_guards(s, r, breaches, ts)
+        breaches = not_passed_over(s, breaches)
     if ladder.most and len(breaches) > ladder.most:
         breaches = in_turn(s, breaches, _liquidations_of(s, c, breaches), ladder.most)
     if begin == DONE and len(breaches):
@@ -142,6 +147,8 @@ def force(
             pools = still_in_breach(s, breaches, lowest, first, ladder.at_equal)
             if len(pools):
                 batch = forced_batch(s, pools)
+                if s.counters[GUARD_MS]:
+                    batch = of_free_markets(s, batch, ts)
                 if rung.continues or rung.after_unfilled:
                     batch = _left_over(c, batch)
                 f = counted_fund_at(funds, rung.absorber)

@@ -17,12 +17,14 @@ import numpy.typing as npt
 
 from replay.exact import OVERFLOW
 from replay.kernels import allocating_kernel, i64, kernel
+from replay.loop.guard import follow
 from replay.loop.margin import WORST, is_valued, notional_at, slack, term, term_at, term_of
 from replay.loop.state import (
     ANCHORING,
     BREACHES,
     DIRTY,
     FULL_HEAP,
+    GUARD_MS,
     LEAST_SLACK,
     MARKS_MOVED,
     MARKS_VERSION,
@@ -465,6 +467,8 @@ def set_mark(s: Arrays, market: int, mark: int) -> None:
     m = s.markets[market]
     if m.has_mark and m.mark == mark:
         return
+    if s.counters[GUARD_MS]:
+        follow(s, market, mark)
     first = m.has_mark == 0
     if m.mark_ts != s.counters[STEP_TS]:
         m.previous_mark = mark if first else m.mark

@@ -423,7 +423,7 @@ LATER_KEYS: Mapping[str, Mapping[str, str]] = {
     "step": {
         "phase_order": "another order of phases",
     },
-    "price": {"price_pair": "minimum and maximum prices", "stale_guard": "a guard against stale prices"},
+    "price": {"price_pair": "minimum and maximum prices"},
     "margin": {
         "levels": "named levels below maintenance",
         "collateral": "haircuts and weights of collateral",

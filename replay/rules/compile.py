@@ -32,7 +32,7 @@ from replay.rules.waterfall import (
     VolumeDepth,
 )
 from replay.tape.schema import Payoff
-from replay.units import RATE_ONE
+from replay.units import NS_PER_MS, RATE_ONE
 
 if TYPE_CHECKING:
     from replay.tape.read import Market
@@ -117,6 +117,7 @@ def compile_rules(
         period_ns=book.rules.step.period or 0,
         max_liquidations=book.rules.step.max_liquidations or 0,
         max_deleveragings=book.rules.step.max_deleveragings or 0,
+        stale_guard=_stale_guard(book),
         assumptions=book.rules.assumptions,
         socialise=book.rules.socialise.method,
         session_start_ns=book.rules.socialise.session_start or 0,
@@ -242,6 +243,27 @@ def _check_enter(book: RuleBook) -> None:
                     f"ladder.{index}.size",
                 )
         before = rung
+
+
+def _stale_guard(book: RuleBook) -> plan.StaleGuard | None:
+    """Return when nothing is liquidated in a market, after checking that no rung parts what it reckons as a whole."""
+    guard = book.rules.price.stale_guard
+    if guard is None:
+        return None
+    for index, rung in enumerate(book.rules.ladder):
+        if rung.size in OF_ALL:
+            raise book.refusal(
+                f"ladder.{index}.size",
+                f"size = {json.dumps(rung.size)} is reckoned over all positions, and a guard leaves some of them out",
+                "write another size, or take price.stale_guard out",
+                "price.stale_guard",
+            )
+    return plan.StaleGuard(
+        guard.divergence,
+        guard.window // NS_PER_MS,
+        guard.clamp or 0,
+        (guard.clamp_window or 0) // NS_PER_MS,
+    )
 
 
 def _check_bankruptcy(book: RuleBook) -> None:

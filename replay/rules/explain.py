@@ -67,6 +67,14 @@ FREE: Mapping[str, Callable[[str], str]] = {
     "step.max_deleveragings": lambda value: (
         f"At most {value} of their positions are tried at auto-deleveraging in a step, in the same order."
     ),
+    "price.stale_guard.divergence": lambda value: (
+        f"Nothing is liquidated in a market while its price is {_percent(value)} or more from its average"
+    ),
+    "price.stale_guard.window": lambda value: f"of {value},",
+    "price.stale_guard.clamp": lambda value: (
+        f"in which a price counts as at most {_percent(value)} from another,"
+    ),
+    "price.stale_guard.clamp_window": lambda value: f"of {value}.",
     "margin.rate": lambda value: f"Maintenance is {_percent(value)} of notional, rounded up to the atom.",
     "margin.exit_fee": lambda value: (
         f"Maintenance also holds a fee of closing of {_percent(value)} of notional."

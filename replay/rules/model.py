@@ -13,7 +13,7 @@ from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from replay.errors import RulesError
 from replay.folders import sha256_text
@@ -22,14 +22,17 @@ from replay.rules.margin import Margin
 from replay.rules.numbers import (
     Cap,
     Name,
+    Part,
     PositiveDuration,
     Section,
     Sentence,
+    all_or_none,
     goes_with,
     not_empty,
     problem,
 )
 from replay.rules.waterfall import Adl, Bankruptcy, Depth, Rung, Socialise
+from replay.units import NS_PER_MS
 
 
 class Step(Section):
@@ -59,11 +62,48 @@ class Step(Section):
         return self
 
 
+class StaleGuard(Section):
+    """``[price.stale_guard]``: nothing is liquidated in a market while its price is far from its average.
+
+    Source: venue-rules.md section 8.1, and the source of Drift: ``is_oracle_too_divergent_with_twap_5min``,
+    ``calculate_new_oracle_price_twap``, ``sanitize_new_price``.
+    """
+
+    divergence: Part = Field(
+        description='how far from its average the price is at least, as a share of that, such as "0.5"'
+    )
+    window: PositiveDuration = Field(description='over what time it is an average, such as "5m"')
+    clamp: Part | None = Field(
+        default=None,
+        description="how far from a slower average a price counts at most, as a share of that, such as "
+        '"0.1"; left out: as it is',
+    )
+    clamp_window: PositiveDuration | None = Field(
+        default=None, description='over what time the slower one is an average, such as "1h"'
+    )
+
+    @field_validator("window", "clamp_window")
+    @classmethod
+    def _in_ms(cls, length: int | None) -> int | None:
+        if length is not None and length % NS_PER_MS:
+            raise problem("time counts in whole milliseconds here", 'write a time such as "5m" or "500ms"')
+        return length
+
+    @model_validator(mode="after")
+    def _clamp_whole(self) -> Self:
+        all_or_none({"clamp": self.clamp, "clamp_window": self.clamp_window}, "every price counts as it is")
+        return self
+
+
 class Price(Section):
     """``[price]``: at which price risk is measured."""
 
     risk_price: Literal["mark", "oracle", "index"]
     mark_source: Literal["tape"]
+    stale_guard: StaleGuard | None = Field(
+        default=None,
+        description="a table [price.stale_guard]: when nothing is liquidated; left out: no price is too far off",
+    )
 
 
 class Trigger(Section):

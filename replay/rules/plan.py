@@ -41,6 +41,23 @@ ORDERS: tuple[str, ...] = ("", *get_args(PositionOrder))
 
 
 @dataclass(frozen=True, slots=True)
+class StaleGuard:
+    """When nothing is liquidated in a market, because its price is far from its average.
+
+    Attributes:
+        divergence: How far from the average the price is then at least, in 1e-12 of the average.
+        window_ms: Over what time it is an average: an update moves it by the share of this that passed since the last.
+        clamp_rate: How far from the slower average a price counts at most in an update, in 1e-12 of that; 0: as it is.
+        clamp_window_ms: Over what time the slower one is an average.
+    """
+
+    divergence: int
+    window_ms: int
+    clamp_rate: int = 0
+    clamp_window_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimit:
     """How much of what a rung asks for may go in a step; nothing is limited where all are 0.
 
@@ -370,6 +387,7 @@ class Plan:
             longest in breach, of them the older pools. The others stay in breach until their turn.
         max_deleveragings: How many positions of pools in breach are tried at auto-deleveraging in a step, in the order
             of their liquidations, then of the positions; 0: all. The others are tried in the next.
+        stale_guard: When nothing is liquidated in a market for its price; None: whatever it is.
     """
 
     name: str
@@ -393,6 +411,7 @@ class Plan:
     period_ns: int = 0
     max_liquidations: int = 0
     max_deleveragings: int = 0
+    stale_guard: StaleGuard | None = None
     margin_basis: npt.NDArray[np.int64] | None = None
     margin_growth: npt.NDArray[np.int64] | None = None
     margin_root: npt.NDArray[np.int64] | None = None

@@ -71,6 +71,7 @@ SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
     "": (model.Rules,),
     "step": (model.Step,),
     "price": (model.Price,),
+    "price.stale_guard": (model.StaleGuard,),
     "margin.tables.*": (margin.MarginTable,),
     "margin.tables.*.tiers.*": (margin.Tier,),
     "margin.steps.*": (margin.StepsTable,),

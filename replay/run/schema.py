@@ -51,7 +51,9 @@ ENGAGEMENTS = Table(
         Column("scope", pa.string(), "what the stage covers: a fund, a vault or a market, by name"),
         Column("market", pa.int32(), "market the quantity is in; null if it covers several", nullable=True),
         _LEDGER,
-        Column("stage", pa.string(), "stage of the waterfall: book, takeover, adl, ..."),
+        Column(
+            "stage", pa.string(), "stage of the waterfall: book, takeover, adl; guard: pools are passed over"
+        ),
         Column("state", pa.string(), "`start`, `stop`, or `engaged` (starts and stops within the step)"),
         Column("reason", pa.string(), "why, in one sentence"),
         _money("measured", "what the start or stop rule measured"),

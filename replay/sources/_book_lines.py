@@ -22,11 +22,10 @@ from replay.sources._numbers import parse_number
 from replay.sources._read import Lines
 from replay.sources.feeds import BookMessage
 from replay.tape.schema import Side
-from replay.units import NS_PER_SECOND, divide_half_even
+from replay.units import NS_PER_MS, NS_PER_SECOND, divide_half_even
 
 _BATCH = 65_536
 _LARGEST = 10**18
-_NS_PER_MS = 10**6
 
 Level = tuple[int, int, int]
 """Price in 1e-12, mantissa and digits of the quantity."""
@@ -40,7 +39,7 @@ def moment(found: Any) -> int:
     """
     if type(found) is not int and not (type(found) is str and found.isascii() and found.isdecimal()):
         raise ValueError(f"{found!r} is no moment in milliseconds")
-    ts = int(found) * _NS_PER_MS
+    ts = int(found) * NS_PER_MS
     if not EARLIEST <= ts < LATEST:
         raise ValueError(f"the moment {found} is not between 2015 and 2035")
     return ts

@@ -16,7 +16,6 @@ from replay.sources._numbers import parse_moment
 from replay.sources._read import Lines
 from replay.units import BOUND
 
-NS_PER_MS = 10**6
 EARLIEST_MS, LATEST_MS = 1_420_070_400_000, 2_082_758_400_000
 """2015 to 2035, in milliseconds."""
 

@@ -17,10 +17,10 @@ from replay.errors import SourceError
 from replay.sources._numbers import parse_number
 from replay.sources._read import Lines, Progress
 from replay.sources._rejects import Rejects
-from replay.sources.hyperliquid_blocks import EARLIEST_MS, LATEST_MS, NS_PER_MS
+from replay.sources.hyperliquid_blocks import EARLIEST_MS, LATEST_MS
 from replay.tape.schema import Payoff, Side
 from replay.tape.write import TapeWriter
-from replay.units import NS_PER_SECOND
+from replay.units import NS_PER_MS, NS_PER_SECOND
 
 _BATCH = 65_536
 

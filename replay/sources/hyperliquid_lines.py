@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from replay.sources._numbers import parse_moment
-from replay.sources.hyperliquid_blocks import EARLIEST_MS, LATEST_MS, NS_PER_MS, Block, parse_json
+from replay.sources.hyperliquid_blocks import EARLIEST_MS, LATEST_MS, Block, parse_json
 from replay.sources.hyperliquid_words import is_spot
+from replay.units import NS_PER_MS
 
 NAMES_OF_TRADES = {"startPosition": "start_pos"}
 """What `node_trades` call a field of a fill."""

@@ -16,7 +16,7 @@ from replay.folders import sha256_file
 from replay.sources._read import Lines, Progress, is_parquet
 from replay.sources._rejects import Rejects
 from replay.sources.hyperliquid import POSITIONS, VALUES
-from replay.sources.hyperliquid_blocks import EARLIEST_MS, LATEST_MS, NS_PER_MS
+from replay.sources.hyperliquid_blocks import EARLIEST_MS, LATEST_MS
 from replay.sources.hyperliquid_snapshot_rows import (
     POSITION_COLUMNS,
     VALUE_COLUMNS,
@@ -31,7 +31,7 @@ from replay.sources.hyperliquid_snapshot_rows import (
 )
 from replay.tape.schema import MAIN_DEX, Grade, Mode, Payoff, PriceKind
 from replay.tape.write import TapeWriter
-from replay.units import BOUND, MAX_SCALE, MONEY_SCALE, divide_half_even
+from replay.units import BOUND, MAX_SCALE, MONEY_SCALE, NS_PER_MS, divide_half_even
 
 _DOLLAR = "USDC"
 _MARK_DIGITS = 6

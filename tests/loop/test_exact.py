@@ -27,6 +27,7 @@ from replay.exact import (
     muldiv_ceil,
     muldiv_floor,
     muldiv_half_even,
+    product_parts,
     signed_value,
 )
 from replay.tape.schema import Payoff
@@ -89,6 +90,13 @@ def test_muldiv_near_the_bounds(case: tuple[int, int, int]) -> None:
     for rounding, compiled in COMPILED.items():
         assert compiled(*case) == plain_muldiv(*case, rounding), rounding
         assert muldiv(*case, rounding) == plain_muldiv(*case, rounding), rounding
+
+
+@given(muldiv_triples())
+def test_the_parts_of_a_product(case: tuple[int, int, int]) -> None:
+    a, *others = case
+    b, d = sorted(others)
+    assert product_parts(a, b, d) == divmod(a * b, d)
 
 
 @given(st.integers(0, BOUND // 2), st.integers(1, 1 << 30), st.integers(1, 1 << 30))

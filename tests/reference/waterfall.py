@@ -32,6 +32,7 @@ from tests.reference.books import (
 )
 from tests.reference.deleveraging import Deleveraging
 from tests.reference.depth import Row
+from tests.reference.guard import Guard
 from tests.reference.orders import Episode, Leg, Order
 
 Handed = tuple[Pool, Position, int, int, int, int]
@@ -65,6 +66,8 @@ class Waterfall(Deleveraging):
         self.funds = [FundBook(self, rule) for rule in plan.absorbers]
         self.reserves: dict[int, int] = {}  # by id of a position, what its bankruptcy value holds for a fee
         self.shut_out: list[Pool] = []  # no winners of the step
+        self.guard = Guard(plan)
+        self.held_up: set[int] = set()  # markets in which pools in breach are passed over
         self.deferred: list[Pool] = []  # in breach when last judged, and not among the first in something
         self.session_next = 0
         self.session_bases: dict[Pool, int] = {}
@@ -83,10 +86,13 @@ class Waterfall(Deleveraging):
         for pool in breaches:
             self.open_episode(pool, *before[pool], recorded)
         self.shut_out = [*breaches, *(episode.pool for episode in self.episodes)]
-        by_age = sorted(breaches, key=lambda pool: self.episode(pool).id)
+        passed_over = self.pass_over(breaches)
+        free = [pool for pool in breaches if not all(map(self.is_guarded, self.open_positions(pool)))]
+        by_age = sorted(free, key=lambda pool: self.episode(pool).id)
         first = by_age[: self.plan.max_liquidations or None]
-        self.deferred = [pool for pool in breaches if pool not in first]
-        self.met["a breach waits for its turn"] += bool(self.deferred)
+        late = [pool for pool in free if pool not in first]
+        self.met["a breach waits for its turn"] += bool(late)
+        self.deferred = [*late, *passed_over]
         losing = self.climb([pool for pool in breaches if pool in first], before)
         losing += self.attend_funds()
         if losing and self.plan.adl is not None:
@@ -98,6 +104,39 @@ class Waterfall(Deleveraging):
         self.episodes = [episode for episode in self.episodes if episode not in flat]
         for episode in ended:
             self.end(episode, self.ts)
+
+    def is_guarded(self, position: Position) -> bool:
+        return self.guard.holds_up(position.market, self.marks[position.market], self.ts)
+
+    def pass_over(self, breaches: list[Pool]) -> list[Pool]:
+        """Return the pools with a position that nothing may close now; write where that begins and ends."""
+        rows = [(pool, p) for pool in breaches for p in self.open_positions(pool) if self.is_guarded(p)]
+        self.met["a market is guarded"] += bool(rows)
+        held_up = {position.market for _, position in rows}
+        for market in sorted(held_up ^ self.held_up):
+            mine = [(pool, p) for pool, p in rows if p.market == market]
+            words = f"the price is too far from its average: {len(mine)} pool{'s' if len(mine) > 1 else ''}"
+            self.write(
+                "engagements",
+                ts=self.ts,
+                scope=self.day.markets[market].name,
+                market=market,
+                ledger=self.day.markets[market].ledger,
+                stage="guard",
+                state="start" if mine else "stop",
+                reason=words if mine else "nobody is passed over for the price any more",
+                measured=sum(self.equity(pool) for pool, _ in mine),
+                threshold=sum(self.maintenance(pool) for pool, _ in mine),
+                fund_balance=None,
+                quantity=sum(abs(p.size) for _, p in mine) if mine else None,
+            )
+        self.held_up = held_up
+        return [pool for pool, _ in rows]
+
+    def set_mark(self, market: int, mark: int) -> None:
+        if self.marks.get(market) != mark:
+            self.guard.follow(market, self.marks.get(market), mark, self.ts)
+        super().set_mark(market, mark)
 
     def episode(self, pool: Pool) -> Episode:
         return next(episode for episode in self.episodes if episode.pool is pool)
@@ -326,6 +365,7 @@ class Waterfall(Deleveraging):
                 for pool in mine
                 for entry in self.bankruptcies(pool)
             ]
+            batch = [row for row in batch if not self.is_guarded(row[1])]
             if not isinstance(rung, NetOwnHedge) and rung.after_unfilled:
                 whole, batch = batch, [row for row in batch if self.episode(row[0]).leg(row[1]).left]
                 self.met["what is left enters alone"] += 0 < len(batch) < len(whole)

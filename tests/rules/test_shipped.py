@@ -270,7 +270,7 @@ def test_the_large_files_can_be_varied(name, overrides):
 
 def test_the_tiers_of_the_guide_load(tmp_path):
     guide = (ROOT / "docs" / "rules.md").read_text()
-    block = guide[guide.index("```toml\n") + len("```toml\n") :].partition("```")[0]
+    block = guide[guide.index("```toml\n[margin]") + len("```toml\n") :].partition("```")[0]
     book = load_text(tmp_path, changed(FLAT, block))
     tables = book.resolved["margin"]["tables"]
     assert tables[0]["tiers"][1] == {"from": "50000", "rate": "0.02", "deduction": "500"}

@@ -14,6 +14,7 @@ from tests.reference.waterfall import Waterfall, run_waterfall
 from tests.strategies import random_day, random_rules
 from tests.waterfall.random_ladder import (
     with_conditions,
+    with_guard,
     with_ladder_axes,
     with_rate_limits,
     with_shares,
@@ -71,6 +72,9 @@ STAGES = (
     "the rest of a share is handed on",
     "what is left enters alone",
     "more of it later",
+    "a market is guarded",
+    "start: the price is too far from its average",
+    "stop: nobody is passed over for the price any more",
     "the cap of a pool in a step",
     "risk at the oracle",
     "risk at the index",
@@ -122,6 +126,7 @@ def compare(
         plan = with_conditions(seed, plan)
         plan = with_rate_limits(seed, plan)
         plan = with_step_axes(seed, plan)
+        plan = with_guard(seed, plan)
     day, plan = with_risk_price(seed, day, plan)
     books = run_waterfall(day, random_rules(seed, day), plan, depth)
     found = MemoryRun()
@@ -220,7 +225,7 @@ def _hits(books: Waterfall) -> Counter[str]:
     for row in books.rows.get("absorber_ledger", []):
         hits[f"ledger: {row['kind']}"] += 1
     for row in books.rows.get("engagements", []):
-        words = row["stage"] if row["state"] == "engaged" else row["reason"]
+        words = row["stage"] if row["state"] == "engaged" else row["reason"].split(":")[0]
         hits[f"{row['state']}: {words}"] += 1
     for row in books.rows.get("shared_losses", []):
         hits[f"shared: {row['kind']}"] += 1

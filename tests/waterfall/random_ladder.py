@@ -17,6 +17,7 @@ from replay.rules.plan import (
     Plan,
     RateLimit,
     Rung,
+    StaleGuard,
     Takeover,
 )
 from tests.waterfall.small import RATE_ONE, SECOND
@@ -138,6 +139,21 @@ def with_rate_limits(seed: int, plan: Plan) -> Plan:
         for rung in plan.ladder
     )
     return replace(plan, ladder=ladder)
+
+
+def with_guard(seed: int, plan: Plan) -> Plan:
+    """Return a plan that passes over markets whose price is far from its average now and then, drawn from a seed."""
+    rng = random.Random(f"guard {seed}")
+    of_all = any(
+        rung.share > 0 if isinstance(rung, Takeover) else getattr(rung, "size", "") in OF_ALL
+        for rung in plan.ladder
+    )
+    if of_all or rng.random() < 0.5:
+        return plan
+    clamp, clamp_ms = rng.choice([(0, 0), (RATE_ONE // 10, 3_600_000), (RATE_ONE // 100, 10_000)])
+    divergence = RATE_ONE // rng.choice([2, 10, 50, 1_000])
+    window = rng.choice([1, 1_000, 300_000, 7_200_000])
+    return replace(plan, stale_guard=StaleGuard(divergence, window, clamp, clamp_ms))
 
 
 def with_step_axes(seed: int, plan: Plan) -> Plan:

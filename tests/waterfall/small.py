@@ -34,6 +34,7 @@ class Margin:
     allocation: str = "maintenance_proportional"
     exit_fee_rate: int = 0
     period_ns: int = 0
+    stale_guard: None = None
 
 
 def linear(number: int = 0, name: str = "BTC", *, ledger: int = 0) -> Market:
