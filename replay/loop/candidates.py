@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from replay.exact import FLOOR, HALF_EVEN, muldiv, signed_value
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.margin import maintenance_of, notional_at, valued_pool
+from replay.loop.margin import SHARE_WIDER, maintenance_of, notional_at, valued_pool
 from replay.loop.state import (
     GUESSED,
     MARKS_VERSION,
@@ -31,7 +31,6 @@ from replay.loop.state import (
     bring_near,
 )
 from replay.tape.schema import Grade
-from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
@@ -60,8 +59,7 @@ CANDIDATE = np.dtype(
 OPEN, BOUNDED, SETTLED, OUT = range(4)
 """Of a candidate: nothing is known of its pool; bounds are; its figures are exact; it is none after all."""
 
-_SHARE_WIDER = 8  # bounds hold until a mark has moved by an eighth
-_WIDEST = 1 + 1 / _SHARE_WIDER
+_WIDEST = 1 + 1 / SHARE_WIDER
 _FLOAT_SLACK = 1e-9
 
 
@@ -89,22 +87,6 @@ def _take_snapshot(s: Arrays) -> int:
         for market in range(len(s.markets)):
             s.snapshots[row, market] = s.markets[market].mark
     return i64(s.counters[SNAPSHOT])
-
-
-@kernel
-def _widest_maintenance(s: Arrays, pool: int) -> int:
-    """Return the maintenance of a valued pool if every notional were as much larger as the bounds allow."""
-    total = 0
-    slot = s.pools[pool].first
-    while slot >= 0:
-        p = s.positions[slot]
-        if p.size != 0:
-            m = s.markets[p.market]
-            notional = notional_at(m, p.size, m.mark)
-            wider = min(notional + notional // _SHARE_WIDER + 1, BOUND)
-            total = min(total + maintenance_of(s.tiers, m, p.size, p.cost, wider), BOUND)
-        slot = p.next
-    return total
 
 
 @kernel
@@ -229,9 +211,7 @@ def settle(s: Arrays, rows: Array, which: Array) -> int:
             row.standing = OUT
             continue
         worth = s.valuations[row.pool]
-        if pool.snapshot != snapshot:
-            worth[3] = _widest_maintenance(s, i64(row.pool))
-            pool.snapshot = snapshot
+        pool.snapshot = snapshot
         row.standing = SETTLED
         if not row.known:
             row.equity = row.notional = row.share = abs(row.value)

@@ -22,6 +22,11 @@ from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 
+SHARE_WIDER = 8
+"""Bounds on what a pool is worth hold until a mark has moved by this part, see loop/candidates.py."""
+
+_RATE_UNIT = (1 + 1e-9) / RATE_ONE  # widened by more than what floats lose
+
 WORST = -BOUND
 """Stands for a value below every slack: a position whose value leaves its cell at some price."""
 
@@ -96,7 +101,19 @@ def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) ->
     tier = i64(m.first_tier)
     while tier + 1 < m.end_tier and tiers[tier + 1].start <= notional:
         tier += 1
-    return muldiv(notional, tiers[tier].rate, RATE_ONE, CEIL) - tiers[tier].deduction
+    return muldiv(notional, tiers[tier].num, tiers[tier].den, CEIL) - tiers[tier].deduction
+
+
+@kernel
+def _most_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) -> int:
+    """Return what the maintenance of a position is at most, up to a notional larger by the share of the bounds."""
+    wider = min(notional + notional // SHARE_WIDER + 1, BOUND)
+    if m.own_margin != 0:
+        return maintenance_of(tiers, m, size, cost, wider)
+    tier = i64(m.first_tier)
+    while tier + 1 < m.end_tier and tiers[tier + 1].start <= wider:
+        tier += 1
+    return i64(float(wider) * (float(tiers[tier].rate) * _RATE_UNIT)) + 1 - tiers[tier].deduction
 
 
 @kernel
@@ -157,30 +174,40 @@ def slack(s: Arrays, pool: int) -> int:
 @kernel
 def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
     """Return equity, maintenance and notional of a valued pool at the current marks, in atoms."""
-    equity = s.pools[pool].cash
-    maintenance = 0
-    total = 0
+    _, equity, maintenance, notional, _ = _worth(s, pool)
+    return equity, maintenance, notional
+
+
+@kernel
+def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int]:
+    """Return whether a pool has a value, and its row of ``Arrays.valuations``; zeros without one."""
+    equity, maintenance, total, most = s.pools[pool].cash, i64(0), i64(0), i64(0)
     slot = s.pools[pool].first
     while slot >= 0:
         p = s.positions[slot]
         if p.size != 0:
             m = s.markets[p.market]
+            if m.has_mark == 0:
+                return False, i64(0), i64(0), i64(0), i64(0)
             notional = notional_at(m, p.size, m.mark)
             if notional == OVERFLOW:
                 fault(s, CELL_OVERFLOW, pool, p.market)
-                return 0, 0, 0
+                return False, i64(0), i64(0), i64(0), i64(0)
             equity += signed_value(p.size, notional, m.inverse != 0) - p.cost
             maintenance += maintenance_of(s.tiers, m, p.size, p.cost, notional)
             total += notional
+            most = min(most + _most_maintenance(s.tiers, m, p.size, p.cost, notional), BOUND)
         slot = p.next
-    return equity, maintenance, total
+    return True, equity, maintenance, total, most
 
 
 @kernel
 def valued_pool(s: Arrays, pool: int) -> bool:
-    """See that ``s.valuations`` holds equity, maintenance and notional of a pool at the current marks.
+    """See that ``s.valuations`` holds a pool at the current marks.
 
-    A pool is valued again only after a mark moved or something was booked to it.
+    Its columns are equity, maintenance and notional, and the most that the maintenance can be while no notional is
+    larger by more than one part in :data:`SHARE_WIDER`. A pool is valued again only after a mark moved or something
+    was booked to it.
 
     Returns:
         False for a pool that has no value: a market it has a position in has no mark yet.
@@ -188,11 +215,8 @@ def valued_pool(s: Arrays, pool: int) -> bool:
     p = s.pools[pool]
     version = s.counters[MARKS_VERSION]
     if p.valued != version and p.valued != -version:
-        if is_valued(s, pool):
-            row = s.valuations[pool]
-            row[0], row[1], row[2] = valuation(s, pool)
-            p.valued = version
-            p.snapshot = 0
-        else:
-            p.valued = -version
-    return p.valued == version
+        row = s.valuations[pool]
+        has_value, row[0], row[1], row[2], row[3] = _worth(s, pool)
+        p.valued = version if has_value else -version
+        p.snapshot = 0
+    return bool(p.valued == version)

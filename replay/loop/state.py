@@ -19,6 +19,7 @@ from replay.kernels import i64, kernel
 from replay.rules.plan import ALLOCATIONS, BY_NOTIONAL
 from replay.tape.read import Market
 from replay.tape.schema import Grade, Payoff, PriceKind
+from replay.units import RATE_ONE
 
 Array = npt.NDArray[Any]
 
@@ -160,7 +161,16 @@ LEDGER = np.dtype(
     ],
     align=True,
 )
-TIER = np.dtype([("start", "i8"), ("rate", "i8"), ("deduction", "i8")], align=True)
+TIER = np.dtype(
+    [
+        ("start", "i8"),
+        ("rate", "i8"),  # in 1e-12
+        ("deduction", "i8"),
+        ("num", "i8"),  # the rate in lowest terms: num / den
+        ("den", "i8"),
+    ],
+    align=True,
+)
 CELL = np.dtype([("key", "i8"), ("slot", "i8")], align=True)
 PLACE = np.dtype([("hash", "u4"), ("slot", "i4")], align=True)
 HEAP = np.dtype([("start", "i8"), ("room", "i8"), ("size", "i8")], align=True)
@@ -224,7 +234,7 @@ _KNOWN = int(Grade.KNOWN)
 GUESSED = 1_024
 """Rows whose positions are looked up at once: what they touch fits the second cache of a core."""
 
-SNAPSHOTS = 256
+SNAPSHOTS = 4_096
 """Snapshots of all marks that are kept, the last ones."""
 
 TOUCHED = 64
@@ -250,8 +260,7 @@ class Arrays(NamedTuple):
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps
-    valuations: Array  # int64[pools, 4]: equity, maintenance, notional, see margin.valued_pool; the last is
-    # the most that maintenance can be near the pool's snapshot, see candidates.settle
+    valuations: Array  # int64[pools, 4]: equity, maintenance, notional, most maintenance; see margin.valued_pool
     snapshots: Array  # int64[SNAPSHOTS, markets]: marks; snapshot n is row n % SNAPSHOTS
     volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
@@ -539,6 +548,8 @@ class State:
             plan.tier_rate,
             plan.tier_deduction,
         )
+        tiers["den"] = RATE_ONE // np.gcd(plan.tier_rate, RATE_ONE)
+        tiers["num"] = plan.tier_rate // (RATE_ONE // tiers["den"])
         self.arrays = Arrays(
             pools=_zeros(0, POOL),
             positions=_zeros(0, POSITION),

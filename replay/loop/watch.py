@@ -293,7 +293,7 @@ def _renew(s: Arrays, market: int, slot: int, mark: int) -> bool:
     if now == WORST:
         return False
     left = pool.reserve - p.floor + now
-    share = left // 4
+    share = left // 2
     if share <= 0 or left - share < s.counters[LEAST_SLACK]:
         return False
     pool.reserve -= p.floor
