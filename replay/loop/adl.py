@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from replay.exact import HALF_EVEN, OVERFLOW, muldiv, signed_value
 from replay.kernels import allocating_kernel, kernel
-from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, SETTLED, list_candidates, settle
+from replay.loop.candidates import BOUNDED, OPEN, OUT, SETTLED, list_candidates, room_for, settle
+from replay.loop.candidates import Candidates as Listed
+from replay.loop.holders import holders_in_profit
 from replay.loop.ledger import add_cash, book
 from replay.loop.policies.scores import score
 from replay.loop.policies.winners import Winners as Candidates
@@ -82,9 +84,9 @@ class Winners:
         return replace(self.of_account(), maintenance=self.maintenance)
 
 
-def winners_of(rows: Array) -> Winners:
-    """Return CANDIDATE records as winners."""
-    return Winners(*(np.ascontiguousarray(rows[name]) for name in Winners.__slots__))
+def winners_of(listed: Listed) -> Winners:
+    """Return listed candidates as winners, without a copy."""
+    return Winners(*listed[:-1])
 
 
 SCOPES: Mapping[str, Callable[[Winners], Candidates]] = {
@@ -162,81 +164,85 @@ def rank_winners(
         losers_are_long: Side of the losers; winners are on the other.
         need: Quantity that a queue is to close, so that those behind need no order; None ranks all.
     """
-    rows = _listed(state, market, losers_are_long=losers_are_long, with_losers=rule.loss_rule != "exclude")
+    listed = _listed(state, market, losers_are_long=losers_are_long, with_losers=rule.loss_rule != "exclude")
     if rule.exempt_markets or rule.exempt_accounts:
-        rows = _not_spared(state, market, rule, rows)
-    if need is None or len(rows) <= _SMALL or not rows["known"].all():
-        settle(state.arrays, rows, np.flatnonzero(rows["standing"] != SETTLED))
-        rows = rows[rows["standing"] != OUT]
-        chosen = winners_of(rows)
+        listed = _not_spared(state, market, rule, listed)
+    is_whole = need is None or len(listed.pool) <= _SMALL or not listed.known.all()
+    listed = _settled(state, listed, listed.standing != SETTLED if is_whole else listed.standing == OPEN)
+    if need is None or is_whole:
+        chosen = winners_of(listed)
         scores = scores_of(rule, chosen)
     else:
-        settle(state.arrays, rows, np.flatnonzero(rows["standing"] == OPEN))
-        rows = rows[rows["standing"] != OUT]
-        first, scores = _first_of(state, rows, rule, need)
-        chosen = winners_of(rows[first])
+        first, scores = _first_of(state, listed, rule, need)
+        chosen = winners_of(listed.rows(first))
     ties = [TIE_BREAKS[word](chosen) for word in reversed(rule.tie_break)]
     unknown = 1 - chosen.known.astype(np.int8)
     order = np.lexsort((chosen.position, chosen.pool, *ties, -scores, unknown))
-    total = int(rows["size"].sum())
+    total = int(listed.size.sum())
     ranked = chosen.rows(order)
-    return Ranking(ranked, scores[order], indicator(ranked.size, rule.lights, total), len(rows))
+    return Ranking(ranked, scores[order], indicator(ranked.size, rule.lights, total), len(listed.size))
 
 
-def _listed(state: State, market: int, *, losers_are_long: bool, with_losers: bool) -> Array:
-    """Return the candidates of a market and side as CANDIDATE records, bounded where they can be."""
-    slots = state.slots_of(market)
-    rows = np.empty(len(slots) + 1, CANDIDATE)
+def _listed(state: State, market: int, *, losers_are_long: bool, with_losers: bool) -> Listed:
+    """Return the candidates of a market and side, bounded where they can be."""
     if not state.arrays.markets[market]["has_mark"]:
-        return rows[:0]
-    moves = np.zeros(SNAPSHOTS)
-    count, _ = list_candidates(state.arrays, slots, losers_are_long, with_losers, moves, rows)
-    return rows[:count]
+        return room_for(0)
+    slots = holders_in_profit(state, market, is_long=not losers_are_long, with_losers=with_losers)
+    listed = room_for(len(slots) + 1)
+    count, _ = list_candidates(state.arrays, slots, with_losers, np.zeros(SNAPSHOTS), listed)
+    return listed.rows(slice(count))
 
 
-def _not_spared(state: State, market: int, rule: Adl, rows: Array) -> Array:
+def _settled(state: State, listed: Listed, which: Array) -> Listed:
+    """Return candidates with some of them settled, without those that are out."""
+    settle(state.arrays, listed, np.flatnonzero(which))
+    is_in = listed.standing != OUT
+    return listed if is_in.all() else listed.rows(is_in)
+
+
+def _not_spared(state: State, market: int, rule: Adl, listed: Listed) -> Listed:
     """Return the candidates that the rules do not spare."""
     if market in rule.exempt_markets:
-        return rows[:0]
+        return listed.rows(slice(0))
     accounts = [state.account(name) for name in rule.exempt_accounts]
-    return rows[~np.isin(state.pools["account"][rows["pool"]], accounts)]
+    return listed.rows(~np.isin(state.pools["account"][listed.pool], accounts))
 
 
 _FEW = 64
 _SMALL = 8 * _FEW  # so few are valued sooner than bounded
 
 
-def _first_of(state: State, rows: Array, rule: Adl, need: int) -> tuple[Array, Floats]:
+def _first_of(state: State, listed: Listed, rule: Adl, need: int) -> tuple[Array, Floats]:
     """Return the rows that surely hold the first of the order up to a quantity, and their scores.
 
     The bounded among the first are settled until all of the first are exact: whoever is behind them has a
     bound that is.
     """
-    scores = _highest_scores(rule, rows)
+    scores = _highest_scores(rule, listed)
     few = _FEW
     while True:
-        first = np.arange(len(rows))
-        if few < len(rows):
+        first = np.arange(len(scores))
+        if few < len(scores):
             least = -np.partition(-scores, few)[few]
             first = np.flatnonzero(scores >= least)
-        bounded = first[rows["standing"][first] == BOUNDED]
+        bounded = first[listed.standing[first] == BOUNDED]
         if len(bounded):
-            settle(state.arrays, rows, bounded)
-            scores[bounded] = _highest_scores(rule, rows[bounded])
-        elif few >= len(rows) or int(rows["size"][first].sum()) >= need:
+            settle(state.arrays, listed, bounded)
+            scores[bounded] = _highest_scores(rule, listed.rows(bounded))
+        elif few >= len(scores) or int(listed.size[first].sum()) >= need:
             return first, scores[first]
         else:
             few *= 8
 
 
-def _highest_scores(rule: Adl, rows: Array) -> Floats:
+def _highest_scores(rule: Adl, listed: Listed) -> Floats:
     """Return the scores of settled rows, and what the scores of bounded rows cannot exceed.
 
     A loss may count for more than its bounds say, by whatever rule, but for no more than nothing.
     """
-    scores = scores_of(rule, winners_of(rows))
-    is_bounded = rows["standing"] == BOUNDED
-    is_loss = rows["value"] <= rows["cost"]
+    scores = scores_of(rule, winners_of(listed))
+    is_bounded = listed.standing == BOUNDED
+    is_loss = listed.value <= listed.cost
     raised = scores + np.abs(scores) * _ROUNDING
     return np.where(is_bounded, np.where(is_loss, np.maximum(raised, 0), raised), scores)
 

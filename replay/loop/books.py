@@ -12,7 +12,7 @@ from replay.errors import ConservationError, TapeError
 from replay.exact import OVERFLOW, contract_value, signed_value
 from replay.kernels import i64, kernel
 from replay.loop.margin import is_valued, notional_at, valuation
-from replay.loop.state import POOLS, Arrays, State, pool_of, position_of
+from replay.loop.state import ENTRY_UNKNOWN, POOLS, Arrays, State, pool_of, position_of
 from replay.loop.watch import soil
 from replay.tape.read import Tape
 from replay.tape.schema import Grade, Payoff
@@ -240,7 +240,7 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
             "cost": rows["cost"],
             "mark": _nullable(marks["mark"], marks["has_mark"] == 0),
             "value": _nullable(values, marks["has_mark"] == 0),
-            "entry_unknown": rows["entry_unknown"],
+            "entry_unknown": rows["flags"] & ENTRY_UNKNOWN,
         },
     }
 

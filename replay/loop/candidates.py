@@ -12,7 +12,7 @@ exceeded, and a pool whose bound is behind the last that is closed is never valu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,25 +36,33 @@ Array = npt.NDArray[Any]
 
 _UNKNOWN = int(Grade.UNKNOWN)
 
-CANDIDATE = np.dtype(
-    [
-        ("position", "i8"),
-        ("pool", "i8"),
-        ("size", "i8"),  # unsigned
-        ("cost", "i8"),
-        ("value", "i8"),  # signed, at the mark
-        ("equity", "i8"),  # of the pool, or at least
-        ("notional", "i8"),  # of the pool, or at most
-        ("share", "i8"),  # what of the equity the position's own bankruptcy price would use up, or at least
-        ("maintenance", "i8"),  # of the position
-        ("pool_maintenance", "i8"),  # of the pool, or at most
-        ("wallet", "i8"),  # cash of the pool
-        ("known", "u1"),  # whether its equity is
-        ("standing", "u1"),
-    ],
-    align=True,
-)
-"""A position that may be closed; money in atoms."""
+
+class Candidates(NamedTuple):
+    """Positions that may be closed, one row each; money in atoms."""
+
+    position: Array
+    pool: Array
+    size: Array  # unsigned
+    cost: Array
+    value: Array  # signed, at the mark
+    equity: Array  # of the pool, or at least
+    notional: Array  # of the pool, or at most
+    share: Array  # what of the equity the position's own bankruptcy price would use up, or at least
+    maintenance: Array  # of the position
+    pool_maintenance: Array  # of the pool, or at most
+    wallet: Array  # cash of the pool
+    known: Array  # uint8: whether its equity is
+    standing: Array  # uint8
+
+    def rows(self, index: Any) -> Candidates:
+        """Return some of the rows."""
+        return Candidates(*(column[index] for column in self))
+
+
+def room_for(count: int) -> Candidates:
+    """Return room for so many candidates."""
+    return Candidates(*np.empty((11, count), np.int64), *np.empty((2, count), np.uint8))
+
 
 OPEN, BOUNDED, SETTLED, OUT = range(4)
 """Of a candidate: nothing is known of its pool; bounds are; its figures are exact; it is none after all."""
@@ -90,7 +98,7 @@ def _take_snapshot(s: Arrays) -> int:
 
 
 @kernel
-def _bound(s: Arrays, pool: Any, number: int, row: Any, moves: Array) -> bool:
+def _bound(s: Arrays, pool: Any, number: int, c: Candidates, row: int, moves: Array) -> bool:
     """Bound equity, notional and maintenance of a pool by what it was worth before; False if that is too old."""
     age = s.counters[SNAPSHOT] - pool.snapshot
     if pool.valued <= 0 or pool.snapshot == 0 or age >= SNAPSHOTS:
@@ -101,98 +109,88 @@ def _bound(s: Arrays, pool: Any, number: int, row: Any, moves: Array) -> bool:
     worth = s.valuations[number]
     # Each position is rounded to an atom, then and now.
     more = i64(float(worth[2]) * (x - 1.0)) + 4 * len(s.markets) + 2
-    row.equity, row.notional, row.pool_maintenance = worth[0] - more, worth[2] + more, worth[3]
-    row.share = 1
-    if row.equity > 0 and worth[3] > 0:
-        share = muldiv(row.equity, min(row.maintenance, worth[3]), worth[3], FLOOR)
-        row.share = max(share, 1)
-    return bool(row.equity > 0)
+    equity = worth[0] - more
+    c.equity[row], c.notional[row], c.pool_maintenance[row] = equity, worth[2] + more, worth[3]
+    c.share[row] = 1
+    if equity > 0 and worth[3] > 0:
+        c.share[row] = max(muldiv(equity, min(c.maintenance[row], worth[3]), worth[3], FLOOR), 1)
+    return bool(equity > 0)
 
 
 @kernel
-def _near(
-    s: Arrays, slots: Array, first: int, end: int, losers_are_long: bool, rows: Array, count: int
+def _in_profit(
+    s: Arrays, slots: Array, first: int, end: int, with_losers: bool, c: Candidates, row: int
 ) -> int:
-    """Write the open positions of a side from slots ``[first, end)`` behind ``count`` rows; return how many then.
+    """Write those of the slots ``[first, end)`` that may be closed by what they are worth from a row on.
 
-    Without a branch, and nothing but the positions is read: the processor fetches many of them at a time.
+    Returns:
+        The row behind them.
     """
-    sign = -1 if losers_are_long else 1
+    touched = i64(0)
+    for i in range(first, end):  # without a branch: the processor fetches many of them at a time
+        touched += s.positions[np.uint64(slots[i])].size
+    if touched == 1 << 62:  # never: without it the loop before would be compiled away
+        return row
     for i in range(first, end):
         p = s.positions[np.uint64(slots[i])]
-        rows[count].position = slots[i]
-        count += (sign * p.size > 0) & (p.cost != 0)
-    return count
-
-
-@kernel
-def _in_profit(s: Arrays, first: int, end: int, with_losers: bool, rows: Array) -> int:
-    """Keep of the rows ``[first, end)`` those that may be closed by what they are worth; return the new end."""
-    kept = first
-    for i in range(first, end):
-        p = s.positions[np.uint64(rows[i].position)]
         m = s.markets[p.market]
         notional = notional_at(m, p.size, m.mark)
         value = signed_value(p.size, notional, m.inverse != 0)
-        row = rows[kept]
-        row.position, row.pool, row.size = rows[i].position, p.pool, abs(p.size)
-        row.cost, row.value = p.cost, value
-        kept += (notional != 0) & (with_losers or value - p.cost > 0)
-    return kept
+        c.position[row], c.pool[row], c.size[row] = slots[i], p.pool, abs(p.size)
+        c.cost[row], c.value[row] = p.cost, value
+        row += (p.cost != 0) & (notional != 0) & (with_losers or value - p.cost > 0)
+    return row
 
 
 @kernel
-def _bring_pools_near(s: Arrays, first: int, end: int, rows: Array) -> int:
+def _bring_pools_near(s: Arrays, c: Candidates, first: int, end: int) -> int:
     touched = i64(0)
     for i in range(first, end):
-        pool = np.uint64(rows[i].pool)
+        pool = np.uint64(c.pool[i])
         touched += s.pools[pool].cash + s.pools[pool].snapshot + s.valuations[pool, 0]
     return touched
 
 
 @kernel
 def list_candidates(
-    s: Arrays, slots: Array, losers_are_long: bool, with_losers: bool, moves: Array, rows: Array
+    s: Arrays, slots: Array, with_losers: bool, moves: Array, c: Candidates
 ) -> tuple[int, int]:
-    """List the positions on the other side of the losers that may be closed.
+    """List the positions that may be closed.
 
     Args:
         s: The state at the end of the step.
-        slots: Positions of one market that has a mark.
-        losers_are_long: Side of the losers; candidates are on the other.
+        slots: Open positions of one side of a market that has a mark.
         with_losers: Whether positions without profit are candidates too.
         moves: float64[SNAPSHOTS] of zeros to work in.
-        rows: Filled with CANDIDATE records, ``OPEN`` or ``BOUNDED``; one more than there are slots.
+        c: Filled with what is ``OPEN`` or ``BOUNDED``; one row more than there are slots.
 
     Returns:
         How many were written, and a sum over what was touched, without meaning.
     """
-    count, touched = 0, i64(0)
+    count, touched = i64(0), i64(0)
     for first in range(0, len(slots), GUESSED):
-        behind = _near(s, slots, first, min(first + GUESSED, len(slots)), losers_are_long, rows, count)
-        behind = _in_profit(s, count, behind, with_losers, rows)
-        touched += _bring_pools_near(s, count, behind, rows)
+        behind = _in_profit(s, slots, first, min(first + GUESSED, len(slots)), with_losers, c, count)
+        touched += _bring_pools_near(s, c, count, behind)
         for i in range(count, behind):
-            pool = s.pools[np.uint64(rows[i].pool)]
+            number = i64(c.pool[i])
+            pool = s.pools[np.uint64(number)]
             if pool.special or pool.in_breach:
                 continue
-            if i != count:
-                rows[count] = rows[i]
-            row = rows[count]
-            m, notional = s.markets[s.positions[row.position].market], abs(row.value)
-            size = s.positions[row.position].size
-            row.maintenance = maintenance_of(s.tiers, m, size, row.cost, notional)
-            row.known = pool.grade != _UNKNOWN
-            row.wallet = pool.cash if row.known else notional
-            row.standing = OPEN
-            if row.known and _bound(s, pool, i64(row.pool), row, moves):
-                row.standing = BOUNDED
+            c.position[count], c.pool[count], c.size[count] = c.position[i], number, c.size[i]
+            c.cost[count], c.value[count] = c.cost[i], c.value[i]
+            p = s.positions[np.uint64(c.position[count])]
+            notional = abs(c.value[count])
+            c.maintenance[count] = maintenance_of(s.tiers, s.markets[p.market], p.size, p.cost, notional)
+            c.known[count] = pool.grade != _UNKNOWN
+            c.wallet[count] = pool.cash if c.known[count] else notional
+            is_bounded = c.known[count] != 0 and _bound(s, pool, number, c, count, moves)
+            c.standing[count] = BOUNDED if is_bounded else OPEN
             count += 1
     return count, touched
 
 
 @allocating_kernel
-def settle(s: Arrays, rows: Array, which: Array) -> int:
+def settle(s: Arrays, c: Candidates, which: Array) -> int:
     """Value the pools of some candidates; those whose pool has no value or no equity are out.
 
     A pool of unknown equity counts as if the position were alone and its equity the position's own value.
@@ -201,28 +199,27 @@ def settle(s: Arrays, rows: Array, which: Array) -> int:
         A sum over what was touched, without meaning.
     """
     snapshot = _take_snapshot(s)
-    pools, cursors, touched = rows["pool"][which], np.empty(TOUCHED, np.int64), i64(0)
+    pools, cursors, touched = c.pool[which], np.empty(TOUCHED, np.int64), i64(0)
     for k in range(len(which)):
         if k % TOUCHED == 0:
             touched += bring_near(s, pools, k, min(k + TOUCHED, len(which)), cursors)
-        row = rows[which[k]]
-        pool = s.pools[row.pool]
-        if not valued_pool(s, i64(row.pool)):
-            row.standing = OUT
+        row, number = which[k], pools[k]
+        if not valued_pool(s, number):
+            c.standing[row] = OUT
             continue
-        worth = s.valuations[row.pool]
-        pool.snapshot = snapshot
-        row.standing = SETTLED
-        if not row.known:
-            row.equity = row.notional = row.share = abs(row.value)
-            row.pool_maintenance = row.maintenance
+        worth = s.valuations[number]
+        s.pools[number].snapshot = snapshot
+        c.standing[row] = SETTLED
+        if not c.known[row]:
+            c.equity[row] = c.notional[row] = c.share[row] = abs(c.value[row])
+            c.pool_maintenance[row] = c.maintenance[row]
             continue
         if worth[0] <= 0:
-            row.standing = OUT
+            c.standing[row] = OUT
             continue
-        row.equity, row.pool_maintenance, row.notional = worth[0], worth[1], worth[2]
-        share = 0
+        c.equity[row], c.pool_maintenance[row], c.notional[row] = worth[0], worth[1], worth[2]
+        share = i64(0)
         if worth[1] > 0:
-            share = muldiv(worth[0], row.maintenance, worth[1], HALF_EVEN)
-        row.share = max(share, 1)
+            share = muldiv(worth[0], c.maintenance[row], worth[1], HALF_EVEN)
+        c.share[row] = max(share, 1)
     return touched

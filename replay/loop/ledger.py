@@ -20,12 +20,14 @@ from replay.loop.state import (
     CHAINED,
     CLIPPED,
     DROPPED,
+    ENTRY_UNKNOWN,
     LEAST_SLACK,
     OPENED,
     POSITIONS,
     STEP_TS,
     WATCHING,
     Arrays,
+    note_change,
 )
 from replay.loop.watch import soil, touch
 from replay.tape.read import NONE
@@ -64,6 +66,7 @@ def _change_cash(s: Arrays, pool: int, amount: int) -> None:
 @kernel
 def apply_booking(s: Arrays, slot: int, qty: int, value: int, closing_value: int) -> None:
     """Change size, cost and cash for a booking of ``value``, without its watch; see :func:`book`."""
+    note_change(s, slot)
     p = s.positions[slot]
     size = p.size
     cash_change = 0
@@ -171,7 +174,7 @@ def continue_chain(
     unseen = i64(s.markets[p.market].unseen)
     if is_new:
         s.counters[OPENED] += 1
-        p.entry_unknown = 1
+        p.flags |= ENTRY_UNKNOWN
     else:
         record = breaks[s.counters[BREAKS]]
         record.ts = s.counters[STEP_TS]

@@ -24,6 +24,7 @@ from replay.loop.state import (
     STEPS,
     WATCHING,
     Arrays,
+    note_change,
     position_of,
 )
 from replay.loop.watch import floor_on
@@ -150,6 +151,7 @@ def quick_fills(
                 bucket[0] = number
                 bucket[1] = 0
             bucket[1] = min(bucket[1] + qty, BOUND)
+        note_change(s, slot)
         p.size = size + qty
         p.recorded_size = size + qty
         p.cost = cost

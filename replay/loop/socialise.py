@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.loop.holders import holders_of
 from replay.loop.policies.allocate import largest_remainder
 from replay.loop.state import POOLS, State
 from replay.tape.schema import Grade
@@ -55,8 +56,7 @@ def shares(
     parts = largest_remainder(amount, [by_market[market] for market in markets], [amount] * len(markets))
     paid: dict[int, int] = {}
     for market, part in zip(markets, parts.tolist(), strict=True):
-        slots = state.slots_of(market)
-        slots = slots[state.positions["size"][slots] != 0]
+        slots = holders_of(state, market)
         pools = state.positions["pool"][slots].astype(np.int64)
         pays = _pays(state, pools, spared)
         sizes = np.abs(state.positions["size"][slots[pays]])

@@ -9,7 +9,7 @@ bounded by the distinct pairs of a tape, not by its length.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from replay.rules.plan import ALLOCATIONS, BY_NOTIONAL
 from replay.tape.read import Market
 from replay.tape.schema import Grade, Payoff, PriceKind
 from replay.units import RATE_ONE
+
+if TYPE_CHECKING:
+    from replay.loop.holders import Holders
 
 Array = npt.NDArray[Any]
 
@@ -78,9 +81,12 @@ POSITION = _whole_lines(
         ("account", "i4"),
         ("market", "i2"),
         ("mode", "u1"),
-        ("entry_unknown", "u1"),
+        ("flags", "u1"),  # ENTRY_UNKNOWN, LISTED
     ]
 )
+ENTRY_UNKNOWN, LISTED = 1, 2
+"""Of a position: the tape does not tell its entry price; it has not changed since loop/holders.py looked at it."""
+
 MARKET = np.dtype(
     [
         ("mark", "i8"),
@@ -100,6 +106,11 @@ MARKET = np.dtype(
         ("funding_pool", "i4"),
         ("unseen", "i4"),  # position slots of the pseudo accounts
         ("book", "i4"),
+        ("positions", "i4"),  # how many slots there are of it
+        (
+            "changed",
+            "i4",
+        ),  # the last changed of its positions that are not LISTED, see Arrays.changed; -1: none
         ("ledger", "i2"),
         ("inverse", "u1"),
         ("spot", "u1"),
@@ -252,6 +263,8 @@ class Arrays(NamedTuple):
     markets: Array
     counters: Array  # int64[COUNTERS]
     ledgers: Array
+    changed: Array  # int32[positions]: the position that changed before it in its market; -1: none
+    places: Array  # int32[positions]: see loop/holders.py
     pool_table: Array  # open addressing, key -1 is free
     position_table: Array  # likewise, slot -1 is free; the key itself stands in the position
     dirty: Array  # int32: pools to re-check at the end of the step
@@ -260,7 +273,9 @@ class Arrays(NamedTuple):
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps
-    valuations: Array  # int64[pools, 4]: equity, maintenance, notional, most maintenance; see margin.valued_pool
+    valuations: (
+        Array  # int64[pools, 4]: equity, maintenance, notional, most maintenance; see margin.valued_pool
+    )
     snapshots: Array  # int64[SNAPSHOTS, markets]: marks; snapshot n is row n % SNAPSHOTS
     volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
@@ -470,7 +485,26 @@ def position_of(s: Arrays, account: int, market: int, mode: int, grade: int) -> 
     record.mode = mode
     record.next = s.pools[pool].first
     s.pools[pool].first = slot
+    s.markets[market].positions += 1
+    chain_changed(s, slot)
     return slot, True
+
+
+@kernel
+def chain_changed(s: Arrays, slot: int) -> None:
+    """Put a position on the chain of the changed ones of its market, on which it is not yet."""
+    m = s.markets[s.positions[slot].market]
+    s.changed[slot] = m.changed
+    m.changed = slot
+
+
+@kernel
+def note_change(s: Arrays, slot: int) -> None:
+    """See that a position whose size or cost changes is on the chain of its market."""
+    p = s.positions[slot]
+    if p.flags & LISTED:
+        p.flags ^= LISTED
+        chain_changed(s, slot)
 
 
 class State:
@@ -508,6 +542,7 @@ class State:
         self.default_grade = int(grade)
         self._ids: dict[str, int] = {}
         records = np.zeros(len(markets), MARKET)
+        records["changed"] = -1
         for market, record in zip(markets, records, strict=True):
             record["ledger"] = market.ledger
             record["spot"] = market.payoff == Payoff.SPOT
@@ -553,6 +588,8 @@ class State:
         self.arrays = Arrays(
             pools=_zeros(0, POOL),
             positions=_zeros(0, POSITION),
+            changed=np.zeros(0, np.int32),
+            places=np.zeros(0, np.int32),
             markets=records,
             counters=counters,
             ledgers=np.zeros(len(ledgers), LEDGER),
@@ -569,8 +606,7 @@ class State:
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
-        self._slots = [[np.zeros(0, np.int64)] for _ in markets]
-        self._listed = 0
+        self.holders: dict[int, Holders] = {}
         self._add_pseudo_accounts()
 
     def account(self, name: str) -> int:
@@ -633,7 +669,11 @@ class State:
         arrays = self.arrays
         if need > len(arrays.positions):
             size = _power_of_two(need)
-            self.arrays = arrays = arrays._replace(positions=_grown(arrays.positions, size))
+            self.arrays = arrays = arrays._replace(
+                positions=_grown(arrays.positions, size),
+                changed=_grown(arrays.changed, size),
+                places=_grown(arrays.places, size),
+            )
         if 2 * need > len(arrays.position_table):
             larger = _empty_places(_power_of_two(2 * need))
             _move_places(arrays.position_table, larger)
@@ -652,21 +692,6 @@ class State:
             used = entries[before["start"] : before["start"] + before["size"]]
             moved[after["start"] : after["start"] + after["size"]] = used
         self.arrays = self.arrays._replace(heaps=heaps, entries=moved)
-
-    def slots_of(self, market: int) -> Array:
-        """Return the position slots of a market, ascending, closed ones included."""
-        count = int(self.arrays.counters[POSITIONS])
-        if self._listed < count:
-            fresh = self.arrays.positions["market"][self._listed : count]
-            order = np.argsort(fresh, kind="stable")
-            ends = np.cumsum(np.bincount(fresh, minlength=len(self._slots)))
-            for pieces, new in zip(self._slots, np.split(order + self._listed, ends[:-1]), strict=True):
-                pieces.append(new)
-            self._listed = count
-        pieces = self._slots[market]
-        if len(pieces) > 1:
-            pieces[:] = [np.concatenate(pieces)]
-        return pieces[0]
 
     def drain_external(self) -> None:
         """Move the flows booked by compiled code into Python integers, which cannot overflow."""

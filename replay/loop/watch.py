@@ -33,8 +33,10 @@ from replay.loop.state import (
     RENEWED,
     RESTORED,
     STEP_TS,
+    TOUCHED,
     WAITING,
     Arrays,
+    bring_near,
 )
 from replay.rules.plan import BY_NOTIONAL
 from replay.tape.schema import Grade
@@ -43,6 +45,8 @@ Array = npt.NDArray[Any]
 
 _UNKNOWN = int(Grade.UNKNOWN)
 _HIGHEST_MARK = 1 << 61
+_FLOAT_SLACK = 1e-9
+_NEVER = -(1 << 63)
 
 
 @kernel
@@ -70,9 +74,20 @@ def _first_mark_reaching(m: Any, size: int, notional: int, low: int, high: int) 
     """Return the first mark in ``(low, high]`` at which the notional has crossed a tier's edge.
 
     The notional is monotone in the mark (rising for linear, falling for inverse contracts), also after
-    rounding, so bisection is exact. ``low`` must lie before the edge and ``high`` behind it.
+    rounding, so bisection is exact; it starts close to where float arithmetic has the edge. ``low`` must lie before
+    the edge and ``high`` behind it.
     """
     before = notional_at(m, size, low) >= notional
+    lots = float(abs(size)) * float(m.mark_num)
+    edge = lots / float(notional) if m.inverse != 0 else float(notional) * float(m.mark_den) / lots
+    width = edge * _FLOAT_SLACK + 2.0
+    for end in (edge - width, edge + width):
+        if float(low) + 1.0 < end < float(high) - 1.0:
+            middle = i64(end)
+            if (notional_at(m, size, middle) >= notional) == before:
+                low = middle
+            else:
+                high = middle
     while high - low > 1:
         middle = low + (high - low) // 2
         if (notional_at(m, size, middle) >= notional) == before:
@@ -383,7 +398,10 @@ def judge(s: Arrays) -> bool:
     s.dirty[:count] = np.sort(s.dirty[:count])
     done = 0
     room = True
+    cursors, touched = np.empty(TOUCHED, np.int64), i64(0)
     for i in range(count):
+        if i % TOUCHED == 0 and count > 1:
+            touched += bring_near(s, s.dirty, i, min(i + TOUCHED, count), cursors)
         pool = s.dirty[i]
         expired = s.counters[ANCHORING] and s.pools[pool].anchor_ts != s.counters[STEP_TS]
         if expired or not is_valued(s, pool):
@@ -412,7 +430,7 @@ def judge(s: Arrays) -> bool:
     for i in range(done, count):
         s.dirty[i - done] = s.dirty[i]
     s.counters[DIRTY] = count - done
-    return room
+    return room or touched == _NEVER  # which no sum is: without it bring_near would be compiled away
 
 
 @kernel

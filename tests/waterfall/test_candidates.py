@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from replay.loop.adl import rank_winners
-from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, SETTLED, list_candidates, settle
+from replay.loop.candidates import BOUNDED, OPEN, SETTLED, Candidates, list_candidates, room_for, settle
+from replay.loop.holders import holders_in_profit
 from replay.loop.ledger import add_cash
 from replay.loop.state import SNAPSHOTS, State
 from replay.rules.compile import NAMED_SCORES
@@ -77,12 +78,19 @@ def test_the_first_of_a_queue_are_the_first_of_all(rule: Adl) -> None:
         assert few.position[:64].tolist() == every.position[:64].tolist()
 
 
+def shorts(state: State) -> Candidates:
+    """The shorts in profit of the first market, those bounded that can be."""
+    slots = holders_in_profit(state, 0, is_long=False, with_losers=False)
+    listed = room_for(len(slots) + 1)
+    count, _ = list_candidates(state.arrays, slots, False, np.zeros(SNAPSHOTS), listed)
+    return listed.rows(slice(count))
+
+
 def standings(state: State) -> list[int]:
-    rows = np.zeros(len(state.slots_of(0)) + 1, CANDIDATE)
-    count, _ = list_candidates(state.arrays, state.slots_of(0), True, False, np.zeros(SNAPSHOTS), rows)
-    settle(state.arrays, rows, np.flatnonzero(rows["standing"][:count] == OPEN))
-    assert set(rows["standing"][:count]) <= {BOUNDED, SETTLED}
-    return [int(standing) for standing in rows["standing"][:count]]
+    listed = shorts(state)
+    settle(state.arrays, listed, np.flatnonzero(listed.standing == OPEN))
+    assert set(listed.standing) <= {BOUNDED, SETTLED}
+    return [int(standing) for standing in listed.standing]
 
 
 def test_bounds_of_a_pool_end_with_a_booking_to_it_or_a_far_move() -> None:
@@ -108,13 +116,11 @@ def test_bounds_hold_what_a_pool_is_worth_later() -> None:
     hold(state, "short", -10, 100, 1_000)
     standings(state)
     set_mark(state, 75)
-    rows = np.zeros(len(state.slots_of(0)) + 1, CANDIDATE)
-    list_candidates(state.arrays, state.slots_of(0), True, False, np.zeros(SNAPSHOTS), rows)
-    row = rows[0]
-    assert row["equity"] == pytest.approx((1_200 - 800 / 15) * ATOMS, rel=1e-6)
-    assert row["notional"] == pytest.approx(800 * 80 / 75 * ATOMS, rel=1e-6)
-    assert row["equity"] <= 1_250 * ATOMS, "which is its equity at 75"
-    assert row["pool_maintenance"] == pytest.approx(9 * ATOMS, rel=1e-6), "1 % of 800 and an eighth"
+    row = shorts(state).rows(0)
+    assert row.equity == pytest.approx((1_200 - 800 / 15) * ATOMS, rel=1e-6)
+    assert row.notional == pytest.approx(800 * 80 / 75 * ATOMS, rel=1e-6)
+    assert row.equity <= 1_250 * ATOMS, "which is its equity at 75"
+    assert row.pool_maintenance == pytest.approx(9 * ATOMS, rel=1e-6), "1 % of 800 and an eighth"
 
 
 def test_the_other_ranking_is_no_shortcut() -> None:
