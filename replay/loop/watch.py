@@ -239,7 +239,8 @@ def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
     """Give a position a wide band round the mark over which ``f >= target``.
 
     On the side on which the position loses the search starts where a straight line reaches the target, and
-    halves the step until the exact floor does; on the other side it starts with the widest.
+    halves the step until the exact floor does; on the other side it starts with the band that it has, if that is
+    wide, else with the widest.
     """
     p = s.positions[slot]
     m, size, cost = s.markets[p.market], p.size, p.cost
@@ -255,7 +256,8 @@ def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
         step //= 2
         low = mark - step
         below = floor_on(s.tiers, m, size, cost, low, mark)
-    high, step = min(4 * mark, _HIGHEST_MARK), min(3 * mark, _HIGHEST_MARK - mark)
+    high = p.hi if p.hi > 2 * mark else min(4 * mark, _HIGHEST_MARK)
+    step = high - mark
     if size < 0:
         step = min(step, straight)
         high = mark + step
@@ -395,6 +397,8 @@ def judge(s: Arrays) -> bool:
         False if a wake-up heap is full: grow ``counters[FULL_HEAP]`` and call again.
     """
     count = s.counters[DIRTY]
+    if count == 0:
+        return True
     s.dirty[:count] = np.sort(s.dirty[:count])
     done = 0
     room = True
