@@ -21,7 +21,8 @@ Array = npt.NDArray[Any]
 def look_for_guards(s: Arrays, r: Buffers, pools: Array, ts: int) -> None:
     """Note which pools in breach have no open position in a market that is not guarded: they are passed over.
 
-    All pools with one in a guarded market are judged in the next step: a guard may lift while no mark moves.
+    All pools with one in a guarded market are judged in the next step: a guard may lift while no mark moves. To be
+    called in steps in which pools were judged, whatever else the absorbers have to do in others.
 
     Args:
         s: The state.

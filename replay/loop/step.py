@@ -30,7 +30,7 @@ from replay.loop.stages import (
     take_over,
     work_out,
 )
-from replay.loop.state import GUARD_MS, Arrays
+from replay.loop.state import GUARD_MS, RESTORED, Arrays
 from replay.loop.waterfall import (
     ADL,
     BOOK,
@@ -131,7 +131,7 @@ def force(
     if begin == DONE and len(breaches):
         begin_episodes(s, c, forced_batch(s, breaches), ts, recorded)
     if s.counters[GUARD_MS]:
-        if begin == DONE:
+        if begin == DONE and (len(breaches) or s.counters[RESTORED]):
             look_for_guards(s, r, breaches, ts)
         breaches = not_passed_over(s, breaches)
     if ladder.most and len(breaches) > ladder.most:

@@ -86,7 +86,7 @@ class Waterfall(Deleveraging):
         for pool in breaches:
             self.open_episode(pool, *before[pool], recorded)
         self.shut_out = [*breaches, *(episode.pool for episode in self.episodes)]
-        passed_over = self.pass_over(breaches)
+        passed_over = self.pass_over(breaches) if breaches or restored else []
         free = [pool for pool in breaches if not all(map(self.is_guarded, self.open_positions(pool)))]
         by_age = sorted(free, key=lambda pool: self.episode(pool).id)
         first = by_age[: self.plan.max_liquidations or None]

@@ -25,6 +25,11 @@ def test_a_pool_in_liquidation_waits_through_funding_of_nothing() -> None:
     assert compare(5_010_781, steps=20, ladder=False).differences == []
 
 
+def test_a_pool_that_waits_for_a_guard_cannot_be_judged_meanwhile() -> None:
+    """It opens a position in a market without a mark, while the absorber has to act: it still waits for the guard."""
+    assert compare(50_003_183, steps=37, accounts=7).differences == []
+
+
 def test_a_long_crowded_day() -> None:
     """200 steps of 50 accounts."""
     tally = compare(1, steps=200, accounts=50)
