@@ -178,7 +178,7 @@ class BookLinesReader(FeedReader):
                 )
                 continue
             if message.ts < last:
-                self._counts["moments before that of the row before"] += 1
+                opened.note_moved(np.array([message.ts]), np.array([last]), self._counts)
             last = max(last, message.ts)
             yield last, message, (bids, asks)
 

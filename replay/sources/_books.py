@@ -69,7 +69,7 @@ class SnapshotReader(FeedReader):
             rows = rows.take(np.flatnonzero(~bad))
             if len(rows.ts):
                 later = np.maximum.accumulate(np.concatenate(([last], rows.ts)))[1:]
-                self._counts["moments before that of the row before"] += int((later != rows.ts).sum())
+                self._opened.note_moved(rows.ts, later, self._counts)
                 last = int(later[-1])
                 yield replace(rows, ts=later)
 

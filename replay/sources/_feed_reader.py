@@ -207,7 +207,7 @@ class FeedReader:
         ts = columns["ts"]
         if len(ts) and self._opened.feed.by_arrival:
             later = np.maximum.accumulate(np.concatenate(([self._last], ts)))[1:]
-            self._counts["moments before that of the row before"] += int((later != ts).sum())
+            self._opened.note_moved(ts, later, self._counts)
             ts = columns["ts"] = later
         if len(ts) and not self._opened.feed.unordered:
             before = np.concatenate(([self._last], ts[:-1]))

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from replay.errors import SourceError
@@ -161,12 +162,28 @@ class Family:
 
 @dataclass(slots=True)
 class Opened:
-    """An open file, its feed, the names of its columns, and whether its first line names them."""
+    """An open file, its feed, the names of its columns, and whether its first line names them.
+
+    ``first_moved`` is the moment that the first row took whose own lay before that of the row before it.
+    """
 
     lines: Lines | ParquetRows
     feed: Feed
     names: tuple[str, ...]
     has_header: bool
+    first_moved: int | None = None
+
+    def note_moved(self, told: Array, taken: Array, counts: dict[str, int]) -> None:
+        """Note rows that take a later moment than they tell, both in ns, and count them."""
+        moved = np.flatnonzero(taken != told)
+        counts["moments before that of the row before"] += len(moved)
+        if len(moved) and self.first_moved is None:
+            self.first_moved = int(taken[moved[0]])
+
+    def provenance(self) -> dict[str, Any]:
+        """Return name, bytes and SHA-256 of the file, and the first moment that was moved."""
+        moved = {} if self.first_moved is None else {"first_moved": self.first_moved}
+        return {**self.lines.provenance(), **moved}
 
 
 def find_feed(family: Family, file: Path) -> tuple[Feed, tuple[str, ...], bool]:

@@ -100,7 +100,7 @@ def load_feeds(
                     for part in opened:
                         progress.read(part.lines)
                         if not any(part.feed in feed.also for feed, _, _ in found):
-                            sources.append(part.lines.provenance())
+                            sources.append(part.provenance())
         aside.check(counts["rows read"])
         assumed = list(family.assumes)
         has_marks = any(feed.table == "prices" and feed.kind == PriceKind.MARK for feed, _, _ in found)

@@ -44,7 +44,8 @@ def check_feed(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Fi
     clamped = tape.manifest["counts"].get(CLAMPED, 0)
     if clamped:
         message = "stood in the files with a moment before that of the row before; they have its moment now"
-        yield Finding(Severity.NOTE, "trades", message, clamped)
+        moments = [source["first_moved"] for source in tape.manifest["sources"] if "first_moved" in source]
+        yield Finding(Severity.NOTE, "trades", message, clamped, min(moments, default=None))
 
 
 def _ids(tape: Tape, connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:

@@ -260,7 +260,7 @@ class TapeWriter:
         """Scale, write and rename; return the manifest.
 
         Args:
-            sources: Name, bytes and SHA-256 of each input.
+            sources: Name, bytes and SHA-256 of each input; ``first_moved`` where a row was given a later moment (ns).
             lacks: What the source does not tell, in sentences.
             assumptions: What the importer had to assume, in sentences.
             counts: What the importer counted (rows in, rounded, rejected, ...).

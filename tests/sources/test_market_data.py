@@ -13,6 +13,7 @@ import pytest
 
 from replay.errors import SourceError
 from replay.sources import import_source
+from replay.tape.check import check_tape
 from replay.tape.read import Tape, open_tape
 from replay.tape.schema import Payoff, PriceKind
 from replay.units import parse_time
@@ -59,6 +60,10 @@ def test_a_day_file_of_tardis_row_by_row(tmp_path):
     (market,) = tape.markets
     assert (market.payoff, market.multiplier, tape.ledgers) == (Payoff.INVERSE, Fraction(10), [("", "AAVE")])
     assert tape.manifest["counts"]["moments before that of the row before"] == 1
+    (note,) = (
+        found for found in check_tape(tape).findings if "stood in the files with a moment" in found.message
+    )
+    assert (note.count, note.ts) == (1, 1_760_054_400_543_000_000)
 
 
 def test_spot_files_make_index_and_mark_but_no_trades(tmp_path):
