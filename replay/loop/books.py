@@ -12,7 +12,7 @@ from replay.errors import ConservationError, TapeError
 from replay.exact import OVERFLOW, contract_value, signed_value
 from replay.kernels import i64, kernel
 from replay.loop.margin import is_valued, notional_at, valuation
-from replay.loop.state import ENTRY_UNKNOWN, POOLS, Arrays, State, pool_of, position_of
+from replay.loop.state import ENTRY_UNKNOWN, POOLS, POSITIONS, Arrays, State, pool_of, position_of
 from replay.loop.watch import soil
 from replay.tape.read import Tape
 from replay.tape.schema import Grade, Payoff
@@ -134,13 +134,27 @@ def exact_sum(values: Array) -> int:
 def conservation(state: State) -> Conservation:
     """Re-add all arrays in Python integers."""
     state.drain_external()
-    pools, positions = state.pools, state.positions
-    sizes = _sums(positions["size"], positions["market"], len(state.markets))
-    cash = _sums(pools["cash"], pools["ledger"], len(state.ledgers))
-    ledger_of = pools["ledger"][positions["pool"]] if len(positions) else positions["market"]
-    cost = _sums(positions["cost"], ledger_of, len(state.ledgers))
+    halves = np.zeros((2, len(state.markets)), np.int64), *np.zeros((2, 2, len(state.ledgers)), np.int64)
+    _add_books(state.arrays, *halves)
+    sizes, cash, cost = ([(high << 32) + low for high, low in part.T.tolist()] for part in halves)
     difference = tuple(c - k for c, k in zip(cash, cost, strict=True))
     return Conservation(tuple(sizes), difference, tuple(state.external_flow))
+
+
+@kernel
+def _add_books(s: Arrays, sizes: Array, cash: Array, cost: Array) -> None:
+    """Add up sizes by market, cash and cost by ledger; upper and lower halves apart, so that no sum can wrap."""
+    for pool in range(s.counters[POOLS]):
+        p = s.pools[pool]
+        cash[0, p.ledger] += p.cash >> 32
+        cash[1, p.ledger] += p.cash & 0xFFFFFFFF
+    for slot in range(s.counters[POSITIONS]):
+        p = s.positions[slot]
+        ledger = s.markets[p.market].ledger
+        sizes[0, p.market] += p.size >> 32
+        sizes[1, p.market] += p.size & 0xFFFFFFFF
+        cost[0, ledger] += p.cost >> 32
+        cost[1, ledger] += p.cost & 0xFFFFFFFF
 
 
 @kernel
@@ -215,11 +229,12 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
         (state.pools["special"][positions["pool"]] == 0) | (positions["size"] != 0) | (positions["cost"] != 0)
     )
     rows = positions[kept]
-    marks = state.arrays.markets[rows["market"]]
+    mark = state.arrays.markets["mark"][rows["market"]]
+    has_no_mark = state.arrays.markets["has_mark"][rows["market"]] == 0
     values = np.zeros(len(rows), np.int64)
     wrong = int(_values_at_mark(state.arrays, rows["market"], rows["size"], values))
     if wrong >= 0:
-        value_of(state, *(int(x[wrong]) for x in (rows["market"], rows["size"], marks["mark"])), at_mark=True)
+        value_of(state, *(int(x[wrong]) for x in (rows["market"], rows["size"], mark)), at_mark=True)
     return {
         "accounts_end": {
             "account": pools["account"],
@@ -238,8 +253,8 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
             "size": rows["size"],
             "recorded_size": rows["recorded_size"],
             "cost": rows["cost"],
-            "mark": _nullable(marks["mark"], marks["has_mark"] == 0),
-            "value": _nullable(values, marks["has_mark"] == 0),
+            "mark": _nullable(mark, has_no_mark),
+            "value": _nullable(values, has_no_mark),
             "entry_unknown": rows["flags"] & ENTRY_UNKNOWN,
         },
     }

@@ -333,7 +333,8 @@ def _columns(rows: Array) -> dict[str, Any]:
 
 
 def _words(texts: Sequence[str], numbers: Array) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(numbers.copy(), list(texts)).cast(pa.string())
+    # With the type named: without it Arrow looks for packages of dates, each time.
+    return pa.DictionaryArray.from_arrays(numbers.copy(), pa.array(texts, pa.string())).cast(pa.string())
 
 
 @kernel
