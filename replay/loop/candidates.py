@@ -6,8 +6,9 @@ moved by more than a factor ``x`` since, with notional ``N`` and equity ``E`` th
 
     notional now <= x * N        equity now >= E - (x - 1) * N        maintenance now <= that at x * N
 
-Every score rises with notional and maintenance and falls with equity, so these give a score that is not
-exceeded, and a pool whose bound is behind the last that is closed is never valued.
+where the last is taken on the straight line if all positions stay in their tiers, else at the largest ``x``. Every
+score rises with notional and maintenance and falls with equity, so these give a score that is not exceeded, and
+a pool whose bound is behind the last that is closed is never valued.
 """
 
 from __future__ import annotations
@@ -108,12 +109,15 @@ def _bound(s: Arrays, pool: Any, number: int, c: Candidates, row: int, moves: Ar
         return False
     worth = s.valuations[number]
     # Each position is rounded to an atom, then and now.
-    more = i64(float(worth[2]) * (x - 1.0)) + 4 * len(s.markets) + 2
-    equity = worth[0] - more
-    c.equity[row], c.notional[row], c.pool_maintenance[row] = equity, worth[2] + more, worth[3]
+    rounded = 4 * len(s.markets) + 2
+    more = i64(float(worth[2]) * (x - 1.0)) + rounded
+    equity, most = worth[0] - more, abs(worth[3])
+    if worth[3] > 0:
+        most = min(most, worth[1] + i64(float(most - worth[1]) * (x - 1.0) * SHARE_WIDER) + rounded)
+    c.equity[row], c.notional[row], c.pool_maintenance[row] = equity, worth[2] + more, most
     c.share[row] = 1
-    if equity > 0 and worth[3] > 0:
-        c.share[row] = max(muldiv(equity, min(c.maintenance[row], worth[3]), worth[3], FLOOR), 1)
+    if equity > 0 and most > 0:
+        c.share[row] = max(muldiv(equity, min(c.maintenance[row], most), most, FLOOR), 1)
     return bool(equity > 0)
 
 

@@ -22,7 +22,7 @@ from replay.units import BOUND, RATE_ONE
 
 Array = npt.NDArray[Any]
 
-SHARE_WIDER = 8
+SHARE_WIDER = 4
 """Bounds on what a pool is worth hold until a mark has moved by this part, see loop/candidates.py."""
 
 _RATE_UNIT = (1 + 1e-9) / RATE_ONE  # widened by more than what floats lose
@@ -105,15 +105,22 @@ def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) ->
 
 
 @kernel
-def _most_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) -> int:
-    """Return what the maintenance of a position is at most, up to a notional larger by the share of the bounds."""
+def _most_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) -> tuple[int, bool]:
+    """Return what the maintenance is at most up to a notional larger by the share of the bounds.
+
+    And whether it grows in a straight line up to there.
+    """
     wider = min(notional + notional // SHARE_WIDER + 1, BOUND)
     if m.own_margin != 0:
-        return maintenance_of(tiers, m, size, cost, wider)
+        return maintenance_of(tiers, m, size, cost, wider), False
     tier = i64(m.first_tier)
+    while tier + 1 < m.end_tier and tiers[tier + 1].start <= notional:
+        tier += 1
+    is_straight = tier + 1 >= m.end_tier or tiers[tier + 1].start > wider
     while tier + 1 < m.end_tier and tiers[tier + 1].start <= wider:
         tier += 1
-    return i64(float(wider) * (float(tiers[tier].rate) * _RATE_UNIT)) + 1 - tiers[tier].deduction
+    most = i64(float(wider) * (float(tiers[tier].rate) * _RATE_UNIT)) + 1 - tiers[tier].deduction
+    return most, is_straight
 
 
 @kernel
@@ -182,6 +189,7 @@ def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
 def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int]:
     """Return whether a pool has a value, and its row of ``Arrays.valuations``; zeros without one."""
     equity, maintenance, total, most = s.pools[pool].cash, i64(0), i64(0), i64(0)
+    is_straight = True
     slot = s.pools[pool].first
     while slot >= 0:
         p = s.positions[slot]
@@ -196,9 +204,11 @@ def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int]:
             equity += signed_value(p.size, notional, m.inverse != 0) - p.cost
             maintenance += maintenance_of(s.tiers, m, p.size, p.cost, notional)
             total += notional
-            most = min(most + _most_maintenance(s.tiers, m, p.size, p.cost, notional), BOUND)
+            part, is_part_straight = _most_maintenance(s.tiers, m, p.size, p.cost, notional)
+            most = min(most + part, BOUND)
+            is_straight = is_straight and is_part_straight
         slot = p.next
-    return True, equity, maintenance, total, most
+    return True, equity, maintenance, total, most if is_straight else -most
 
 
 @kernel
@@ -206,8 +216,8 @@ def valued_pool(s: Arrays, pool: int) -> bool:
     """See that ``s.valuations`` holds a pool at the current marks.
 
     Its columns are equity, maintenance and notional, and the most that the maintenance can be while no notional is
-    larger by more than one part in :data:`SHARE_WIDER`. A pool is valued again only after a mark moved or something
-    was booked to it.
+    larger by more than one part in :data:`SHARE_WIDER`; negative if it does not grow in a straight line up to there.
+    A pool is valued again only after a mark moved or something was booked to it.
 
     Returns:
         False for a pool that has no value: a market it has a position in has no mark yet.

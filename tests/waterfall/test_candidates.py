@@ -94,7 +94,7 @@ def standings(state: State) -> list[int]:
 
 
 def test_bounds_of_a_pool_end_with_a_booking_to_it_or_a_far_move() -> None:
-    """At 80 a short of 10 from 100 has 200 of profit; an eighth above or below a mark is the most."""
+    """At 80 a short of 10 from 100 has 200 of profit; a quarter above or below a mark is the most."""
     state = state_of(linear())
     set_mark(state, 80)
     slot = hold(state, "short", -10, 100, 1_000)
@@ -103,10 +103,10 @@ def test_bounds_of_a_pool_end_with_a_booking_to_it_or_a_far_move() -> None:
     assert standings(state) == [BOUNDED]
     add_cash(state.arrays, int(state.positions[slot]["pool"]), ATOMS)
     assert standings(state) == [SETTLED], "something was booked"
-    set_mark(state, 67)
-    assert standings(state) == [BOUNDED], "75/67 is 1.119"
-    set_mark(state, 66)
-    assert standings(state) == [SETTLED], "75/66 is 1.136"
+    set_mark(state, 61)
+    assert standings(state) == [BOUNDED], "75/61 is 1.230"
+    set_mark(state, 59)
+    assert standings(state) == [SETTLED], "75/59 is 1.271"
 
 
 def test_bounds_hold_what_a_pool_is_worth_later() -> None:
@@ -120,7 +120,19 @@ def test_bounds_hold_what_a_pool_is_worth_later() -> None:
     assert row.equity == pytest.approx((1_200 - 800 / 15) * ATOMS, rel=1e-6)
     assert row.notional == pytest.approx(800 * 80 / 75 * ATOMS, rel=1e-6)
     assert row.equity <= 1_250 * ATOMS, "which is its equity at 75"
-    assert row.pool_maintenance == pytest.approx(9 * ATOMS, rel=1e-6), "1 % of 800 and an eighth"
+    assert row.pool_maintenance == pytest.approx(8 * 80 / 75 * ATOMS, rel=1e-6), "1 % of the notional"
+
+
+def test_the_maintenance_bound_of_who_may_reach_a_tier_is_that_of_the_tier() -> None:
+    """1 % up to 900, then 3 % of all: short 10 at 80 could owe 3 % of 800 and a quarter, at 81 or wherever."""
+    margin = tiers((1, 3), (0, 900))
+    state = state_of(linear(), linear(1, "ETH"), inverse(2), margin=margin)
+    set_mark(state, 80)
+    hold(state, "short", -10, 100, 1_000)
+    standings(state)
+    set_mark(state, 81)
+    row = shorts(state).rows(0)
+    assert row.pool_maintenance == pytest.approx(0.03 * 1_000 * ATOMS, rel=1e-6)
 
 
 def test_the_other_ranking_is_no_shortcut() -> None:
