@@ -284,15 +284,18 @@ def test_a_damaged_file_is_one_error(tmp_path: Path, content: str | bytes, probl
     assert caught.value.file == str(file)
 
 
+ONE_FALL = (
+    'markets = [{ name = "BTC", tick = 0.1, lot = 0.001 }]\n'
+    + account("long", 50_000, ("BTC", 10, 100_000))
+    + account("short", 500_000, ("BTC", -10, 100_000))
+    + marks("BTC", ("+0s", 100_000), ("+10s", 94_000))
+)
+"""A day on which one of two accounts is liquidated and the other deleveraged."""
+
+
 def test_facts_beside_a_run(tmp_path: Path) -> None:
     """One long of 10 BTC that owes 10,000 at 94,000: one liquidation, 10 BTC at 95,000 against one winner."""
-    text = (
-        'markets = [{ name = "BTC", tick = 0.1, lot = 0.001 }]\n'
-        + account("long", 50_000, ("BTC", 10, 100_000))
-        + account("short", 500_000, ("BTC", -10, 100_000))
-        + marks("BTC", ("+0s", 100_000), ("+10s", 94_000))
-    )
-    run = replayed(tmp_path, text, BYBIT).run
+    run = replayed(tmp_path, ONE_FALL, BYBIT).run
     facts = (
         Fact(what="liquidations", source="here", value=1, sql="SELECT count(*) FROM liquidations"),
         Fact(what="value", source="here", value=1e6, tolerance=0.05, sql="SELECT sum(value) FROM adl_fills"),
@@ -323,13 +326,7 @@ def test_facts_beside_a_run(tmp_path: Path) -> None:
 
 def test_facts_beside_the_tape_of_a_run(tmp_path: Path) -> None:
     """The same day: the tape has two marks, the last at 94,000; another tape is refused."""
-    text = (
-        'markets = [{ name = "BTC", tick = 0.1, lot = 0.001 }]\n'
-        + account("long", 50_000, ("BTC", 10, 100_000))
-        + account("short", 500_000, ("BTC", -10, 100_000))
-        + marks("BTC", ("+0s", 100_000), ("+10s", 94_000))
-    )
-    run = replayed(tmp_path, text, BYBIT).run
+    run = replayed(tmp_path, ONE_FALL, BYBIT).run
     tape = replay.open_tape(tmp_path / "tape")
     low = "SELECT min(price) / 10 ** any_value(mark_scale) FROM prices JOIN markets USING (market)"
     both = {"sql": "SELECT count(*) FROM liquidations", "tape_sql": "SELECT count(*) FROM prices"}
@@ -352,6 +349,6 @@ def test_facts_beside_the_tape_of_a_run(tmp_path: Path) -> None:
         "agrees; --tape TAPE has an answer",
     ]
     (tmp_path / "other").mkdir()
-    other = replayed(tmp_path / "other", text + marks("BTC", ("+20s", 95_000)), BYBIT)
+    other = replayed(tmp_path / "other", ONE_FALL + marks("BTC", ("+20s", 95_000)), BYBIT)
     with pytest.raises(TapeError, match="is another tape than that of the run"):
         compare(other.run, day, tape)

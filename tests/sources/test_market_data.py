@@ -24,6 +24,10 @@ DEPTH = SHARED / "binance-2025-10-10" / "BTCUSDT-bookDepth-2025-10-10.csv"
 
 needs_data = pytest.mark.skipif(not TARDIS.is_dir(), reason="the recordings in ../shared/data are not here")
 
+TICKER = (
+    "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,"
+    "open_interest,last_price,index_price,mark_price\n"
+)
 TRADES = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
 
 
@@ -90,13 +94,9 @@ def test_spot_files_make_index_and_mark_but_no_trades(tmp_path):
 
 
 def test_marks_of_derivative_ticker_are_taken_as_they_are(tmp_path):
-    head = (
-        "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,"
-        "open_interest,last_price,index_price,mark_price\n"
-    )
     ticker = put(
         tmp_path / "binance-futures_derivative_ticker_2025-10-10_BTCUSDT.csv",
-        head
+        TICKER
         + "binance-futures,BTCUSDT,1760054400500000,1760054400500000,,,,,,,\n"
         + "binance-futures,BTCUSDT,1760054401500000,1760054401500000,,0.0001,,,,,121000.25\n",
     )
@@ -112,13 +112,9 @@ def test_marks_of_derivative_ticker_are_taken_as_they_are(tmp_path):
 
 
 def test_a_market_without_a_ticker_is_named_where_others_have_one(tmp_path):
-    head = (
-        "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,"
-        "open_interest,last_price,index_price,mark_price\n"
-    )
     ticker = put(
         tmp_path / "binance-futures_derivative_ticker_2025-10-10_BTCUSDT.csv",
-        head + "binance-futures,BTCUSDT,1760054401500000,1760054401500000,,,,,,,121000.25\n",
+        TICKER + "binance-futures,BTCUSDT,1760054401500000,1760054401500000,,,,,,,121000.25\n",
     )
     files = [
         put(
@@ -237,13 +233,9 @@ def test_open_interest_below_zero_is_a_bad_row(tmp_path):
 
 
 def test_open_interest_of_a_ticker_is_written_where_it_changes(tmp_path):
-    head = (
-        "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,"
-        "open_interest,last_price,index_price,mark_price\n"
-    )
     ticker = put(
         tmp_path / "binance-futures_derivative_ticker_2025-10-10_BTCUSDT.csv",
-        head
+        TICKER
         + "".join(
             f"binance-futures,BTCUSDT,{1760054400000000 + n},{1760054400000000 + n},,,,{told},,,121000\n"
             for n, told in enumerate(("", "70", "70", "70.5", "70"))
