@@ -37,6 +37,7 @@ _SOURCES = (
     "tape/read.py",
     "sources/_numbers.py",
     "loop/*.py",
+    "loop/policies/scores.py",
     "rules/plan.py",
 )
 

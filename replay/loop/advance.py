@@ -26,7 +26,7 @@ from replay.loop.ledger import (
 )
 from replay.loop.margin import fault, is_valued, valuation
 from replay.loop.quick import quick_fills
-from replay.loop.stages import Forcing, attend_absorber
+from replay.loop.stages import attend_absorbers
 from replay.loop.state import (
     ANCHORING,
     ATTENDING,
@@ -37,7 +37,9 @@ from replay.loop.state import (
     DIRTY,
     EXECUTING,
     FAULT,
+    FORCED_STEPS,
     GUESSED,
+    IN_STEP,
     MARKS_MOVED,
     NEXT_ROUND,
     NO_MARK_FOR_FUNDING,
@@ -56,6 +58,8 @@ from replay.loop.state import (
     pool_of,
     position_of,
 )
+from replay.loop.step import DONE as STEP_DONE
+from replay.loop.step import Forcing, step
 from replay.loop.watch import judge, set_mark, soil, wake_waiting
 from replay.tape.read import NONE, Fills, Window
 from replay.tape.schema import FillKind, Grade
@@ -63,7 +67,10 @@ from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
-DONE, ATTEND, HEAP_FULL, FAULTED = range(4)
+DONE, ATTEND, ASKED, JUDGED, HEAP_FULL, FAULTED = range(6)
+"""Why :func:`advance` returns: at the end of the window; for the host to execute what the tape forced; because a step
+of the waterfall asks for something; behind a step that the tape forced something in and the rules judged; as a heap of
+bands is full; at a fault."""
 
 # What becomes of a recorded row (design section 6), read by the kernel from one table.
 BOOK, SKIP, OTHER_SIDE = 0, 1, 2
@@ -460,22 +467,34 @@ def _is_between_rounds(s: Arrays, ts: int) -> bool:
 
 
 @allocating_kernel
+def _forced_by_tape(s: Arrays, x: Scratch) -> Array:
+    """Return the positions that the tape forces in the current step, ascending."""
+    end = i64(s.counters[SHADOWS])
+    first = end
+    while first > 0 and _is_current(s, x, first - 1):
+        first -= 1
+    slots = np.empty(end - first, np.int64)
+    for i in range(len(slots)):
+        slots[i] = x.shadows[first + i].position
+    return np.sort(slots)
+
+
+@allocating_kernel
 def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> int:
     """Advance over the window from where the cursors stand.
 
     Args:
         s: The state; room for the window's rows must be reserved.
-        forcing: Book, absorber and row buffers of the waterfall.
+        forcing: The waterfall.
         w: Whole steps of all event tables.
         x: Buffers of the host; ``shadows`` and ``breaks`` hold what the window's steps wrote so far.
         grade: Equity grade of pools that the window brings up.
 
     Returns:
-        ``DONE``, ``ATTEND`` (pools in ``s.breaches`` or restored, the absorber has to act, or the tape
-        forced orders that the host executes), ``HEAP_FULL`` or ``FAULTED``.
+        ``DONE``, ``ATTEND``, ``ASKED``, ``JUDGED``, ``HEAP_FULL`` or ``FAULTED``.
     """
     while True:
-        if not s.counters[PENDING]:
+        if not s.counters[PENDING] and not s.counters[IN_STEP]:
             is_over = not s.counters[ANCHORING] and _hurry(s, w, x, grade)
             if not is_over:
                 ts = _next_ts(w, x.cursors)
@@ -494,18 +513,30 @@ def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> i
                 if s.counters[MARKS_MOVED]:
                     wake_waiting(s)
             s.counters[PENDING] = 1
-        if s.counters[WATCHING] and not judge(s):
-            return HEAP_FULL
-        s.counters[PENDING] = 0
-        is_due = s.counters[ATTENDING] and s.counters[MARKS_MOVED]
-        s.counters[MARKS_MOVED] = 0
-        close_shadows(s, x)
-        if s.counters[FAULT]:
-            return FAULTED
-        has_news = s.counters[BREACHES] or s.counters[RESTORED]
-        if s.counters[EXECUTING] and _is_current(s, x, i64(s.counters[SHADOWS] - 1)):
-            return ATTEND
-        if has_news:
-            return ATTEND
-        if is_due and not attend_absorber(s, forcing, s.counters[STEP_TS]):
-            return ATTEND
+        if s.counters[PENDING]:
+            if s.counters[WATCHING] and not judge(s):
+                return HEAP_FULL
+            s.counters[PENDING] = 0
+            is_due = s.counters[ATTENDING] and s.counters[MARKS_MOVED]
+            s.counters[MARKS_MOVED] = 0
+            close_shadows(s, x)
+            if s.counters[FAULT]:
+                return FAULTED
+            if s.counters[EXECUTING] and _is_current(s, x, i64(s.counters[SHADOWS] - 1)):
+                return ATTEND
+            if s.counters[BREACHES] or s.counters[RESTORED]:
+                s.counters[IN_STEP] = 1
+            elif is_due:
+                book, funds, rows = forcing.book, forcing.funds, forcing.rows
+                s.counters[IN_STEP] = not attend_absorbers(s, book, funds, rows, s.counters[STEP_TS])
+            s.counters[FORCED_STEPS] += s.counters[IN_STEP]
+        if s.counters[IN_STEP]:
+            asked = step(s, forcing, s.counters[STEP_TS], _forced_by_tape(s, x))
+            if s.counters[FAULT]:
+                return FAULTED
+            if asked != STEP_DONE:
+                return ASKED
+            s.counters[IN_STEP] = 0
+            if _is_current(s, x, i64(s.counters[SHADOWS] - 1)):
+                close_shadows(s, x)
+                return JUDGED

@@ -13,7 +13,7 @@ a pool whose bound is behind the last that is closed is never valued.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,33 +37,25 @@ Array = npt.NDArray[Any]
 
 _UNKNOWN = int(Grade.UNKNOWN)
 
-
-class Candidates(NamedTuple):
-    """Positions that may be closed, one row each; money in atoms."""
-
-    position: Array
-    pool: Array
-    size: Array  # unsigned
-    cost: Array
-    value: Array  # signed, at the mark
-    equity: Array  # of the pool, or at least
-    notional: Array  # of the pool, or at most
-    share: Array  # what of the equity the position's own bankruptcy price would use up, or at least
-    maintenance: Array  # of the position
-    pool_maintenance: Array  # of the pool, or at most
-    wallet: Array  # cash of the pool
-    known: Array  # uint8: whether its equity is
-    standing: Array  # uint8
-
-    def rows(self, index: Any) -> Candidates:
-        """Return some of the rows."""
-        return Candidates(*(column[index] for column in self))
-
-
-def room_for(count: int) -> Candidates:
-    """Return room for so many candidates."""
-    return Candidates(*np.empty((11, count), np.int64), *np.empty((2, count), np.uint8))
-
+CANDIDATE = np.dtype(
+    [
+        ("position", "i8"),
+        ("pool", "i8"),
+        ("size", "i8"),  # unsigned
+        ("cost", "i8"),
+        ("value", "i8"),  # signed, at the mark
+        ("equity", "i8"),  # of the pool, or at least
+        ("notional", "i8"),  # of the pool, or at most
+        ("share", "i8"),  # what of the equity the position's own bankruptcy price would use up, or at least
+        ("maintenance", "i8"),  # of the position
+        ("pool_maintenance", "i8"),  # of the pool, or at most
+        ("wallet", "i8"),  # cash of the pool
+        ("known", "i8"),  # whether its equity is
+        ("standing", "i8"),
+        ("score", "f8"),  # or at most
+    ]
+)
+"""A position that may be closed; money in atoms. Share and maintenance are zero where nothing asks for them."""
 
 OPEN, BOUNDED, SETTLED, OUT = range(4)
 """Of a candidate: nothing is known of its pool; bounds are; its figures are exact; it is none after all."""
@@ -99,7 +91,7 @@ def _take_snapshot(s: Arrays) -> int:
 
 
 @kernel
-def _bound(s: Arrays, pool: Any, number: int, c: Candidates, row: int, moves: Array) -> bool:
+def _bound(s: Arrays, pool: Any, number: int, c: Any, with_share: bool, moves: Array) -> bool:
     """Bound equity, notional and maintenance of a pool by what it was worth before; False if that is too old."""
     age = s.counters[SNAPSHOT] - pool.snapshot
     if pool.valued <= 0 or pool.snapshot == 0 or age >= SNAPSHOTS:
@@ -114,16 +106,16 @@ def _bound(s: Arrays, pool: Any, number: int, c: Candidates, row: int, moves: Ar
     equity, most = worth[0] - more, abs(worth[3])
     if worth[3] > 0:
         most = min(most, worth[1] + i64(float(most - worth[1]) * (x - 1.0) * SHARE_WIDER) + rounded)
-    c.equity[row], c.notional[row], c.pool_maintenance[row] = equity, worth[2] + more, most
-    c.share[row] = 1
-    if equity > 0 and most > 0:
-        c.share[row] = max(muldiv(equity, min(c.maintenance[row], most), most, FLOOR), 1)
+    c.equity, c.notional, c.pool_maintenance = equity, worth[2] + more, most
+    c.share = 1
+    if with_share and equity > 0 and most > 0:
+        c.share = max(muldiv(equity, min(c.maintenance, most), most, FLOOR), 1)
     return bool(equity > 0)
 
 
 @kernel
 def _in_profit(
-    s: Arrays, slots: Array, first: int, end: int, with_losers: bool, c: Candidates, row: int
+    s: Arrays, slots: Array, first: int, end: int, with_losers: bool, candidates: Array, row: int
 ) -> int:
     """Write those of the slots ``[first, end)`` that may be closed by what they are worth from a row on.
 
@@ -140,24 +132,39 @@ def _in_profit(
         m = s.markets[p.market]
         notional = notional_at(m, p.size, m.mark)
         value = signed_value(p.size, notional, m.inverse != 0)
-        c.position[row], c.pool[row], c.size[row] = slots[i], p.pool, abs(p.size)
-        c.cost[row], c.value[row] = p.cost, value
+        c = candidates[row]
+        c.position, c.pool, c.size = slots[i], p.pool, abs(p.size)
+        c.cost, c.value = p.cost, value
         row += (p.cost != 0) & (notional != 0) & (with_losers or value - p.cost > 0)
     return row
 
 
 @kernel
-def _bring_pools_near(s: Arrays, c: Candidates, first: int, end: int) -> int:
+def _bring_pools_near(s: Arrays, candidates: Array, first: int, end: int) -> int:
     touched = i64(0)
     for i in range(first, end):
-        pool = np.uint64(c.pool[i])
+        pool = np.uint64(candidates[i].pool)
         touched += s.pools[pool].cash + s.pools[pool].snapshot + s.valuations[pool, 0]
     return touched
 
 
 @kernel
+def _is_spared(spared: Array, account: int) -> bool:
+    found = False
+    for other in spared:
+        found = found or other == account
+    return found
+
+
+@kernel
 def list_candidates(
-    s: Arrays, slots: Array, with_losers: bool, moves: Array, c: Candidates
+    s: Arrays,
+    slots: Array,
+    with_losers: bool,
+    spared: Array,
+    with_share: bool,
+    moves: Array,
+    candidates: Array,
 ) -> tuple[int, int]:
     """List the positions that may be closed.
 
@@ -165,65 +172,78 @@ def list_candidates(
         s: The state at the end of the step.
         slots: Open positions of one side of a market that has a mark.
         with_losers: Whether positions without profit are candidates too.
+        spared: int64, accounts that the rules spare.
+        with_share: Whether maintenance and share of the positions are asked for.
         moves: float64[SNAPSHOTS] of zeros to work in.
-        c: Filled with what is ``OPEN`` or ``BOUNDED``; one row more than there are slots.
+        candidates: CANDIDATE records, filled with what is ``OPEN`` or ``BOUNDED``; one more than there are slots.
 
     Returns:
         How many were written, and a sum over what was touched, without meaning.
     """
     count, touched = i64(0), i64(0)
     for first in range(0, len(slots), GUESSED):
-        behind = _in_profit(s, slots, first, min(first + GUESSED, len(slots)), with_losers, c, count)
-        touched += _bring_pools_near(s, c, count, behind)
+        behind = _in_profit(s, slots, first, min(first + GUESSED, len(slots)), with_losers, candidates, count)
+        touched += _bring_pools_near(s, candidates, count, behind)
         for i in range(count, behind):
-            number = i64(c.pool[i])
+            found, c = candidates[i], candidates[count]
+            number = i64(found.pool)
             pool = s.pools[np.uint64(number)]
-            if pool.special or pool.in_breach:
+            if pool.special or pool.in_breach or _is_spared(spared, pool.account):
                 continue
-            c.position[count], c.pool[count], c.size[count] = c.position[i], number, c.size[i]
-            c.cost[count], c.value[count] = c.cost[i], c.value[i]
-            p = s.positions[np.uint64(c.position[count])]
-            notional = abs(c.value[count])
-            c.maintenance[count] = maintenance_of(s.tiers, s.markets[p.market], p.size, p.cost, notional)
-            c.known[count] = pool.grade != _UNKNOWN
-            c.wallet[count] = pool.cash if c.known[count] else notional
-            is_bounded = c.known[count] != 0 and _bound(s, pool, number, c, count, moves)
-            c.standing[count] = BOUNDED if is_bounded else OPEN
+            c.position, c.pool, c.size = found.position, number, found.size
+            c.cost, c.value = found.cost, found.value
+            c.known = pool.grade != _UNKNOWN
+            notional = abs(c.value)
+            c.maintenance = 0
+            if with_share or not c.known:
+                p = s.positions[np.uint64(c.position)]
+                c.maintenance = maintenance_of(s.tiers, s.markets[p.market], p.size, p.cost, notional)
+            c.wallet = pool.cash if c.known else notional
+            is_bounded = c.known != 0 and _bound(s, pool, number, c, with_share, moves)
+            c.standing = BOUNDED if is_bounded else OPEN
             count += 1
     return count, touched
 
 
 @allocating_kernel
-def settle(s: Arrays, c: Candidates, which: Array) -> int:
+def settle(s: Arrays, candidates: Array, which: Array, with_share: bool) -> int:
     """Value the pools of some candidates; those whose pool has no value or no equity are out.
 
     A pool of unknown equity counts as if the position were alone and its equity the position's own value.
+
+    Args:
+        s: The state.
+        candidates: CANDIDATE records.
+        which: int64, the rows.
+        with_share: Whether the share of the positions is asked for.
 
     Returns:
         A sum over what was touched, without meaning.
     """
     snapshot = _take_snapshot(s)
-    pools, cursors, touched = c.pool[which], np.empty(TOUCHED, np.int64), i64(0)
+    pools, cursors, touched = np.empty(len(which), np.int64), np.empty(TOUCHED, np.int64), i64(0)
+    for k in range(len(which)):
+        pools[k] = candidates[which[k]].pool
     for k in range(len(which)):
         if k % TOUCHED == 0:
             touched += bring_near(s, pools, k, min(k + TOUCHED, len(which)), cursors)
-        row, number = which[k], pools[k]
+        c, number = candidates[which[k]], pools[k]
         if not valued_pool(s, number):
-            c.standing[row] = OUT
+            c.standing = OUT
             continue
         worth = s.valuations[number]
         s.pools[number].snapshot = snapshot
-        c.standing[row] = SETTLED
-        if not c.known[row]:
-            c.equity[row] = c.notional[row] = c.share[row] = abs(c.value[row])
-            c.pool_maintenance[row] = c.maintenance[row]
+        c.standing = SETTLED
+        if not c.known:
+            c.equity = c.notional = c.share = abs(c.value)
+            c.pool_maintenance = c.maintenance
             continue
         if worth[0] <= 0:
-            c.standing[row] = OUT
+            c.standing = OUT
             continue
-        c.equity[row], c.pool_maintenance[row], c.notional[row] = worth[0], worth[1], worth[2]
+        c.equity, c.pool_maintenance, c.notional = worth[0], worth[1], worth[2]
         share = i64(0)
-        if worth[1] > 0:
-            share = muldiv(worth[0], c.maintenance[row], worth[1], HALF_EVEN)
-        c.share[row] = max(share, 1)
+        if with_share and worth[1] > 0:
+            share = muldiv(worth[0], c.maintenance, worth[1], HALF_EVEN)
+        c.share = max(share, 1)
     return touched

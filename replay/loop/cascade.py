@@ -2,7 +2,7 @@
 
 Within a step all book orders of all pools come first, then all takeovers, then all ADL, whatever the order
 of the pools; quantities and money of each liquidation are accounted for in its episode. The stages themselves
-are compiled (:mod:`replay.loop.stages`), and so is their order (:mod:`replay.loop.step`).
+are compiled (:mod:`replay.loop.stages`), and so is their order (:mod:`replay.loop.step`); here is what they ask for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from replay.loop.absorbers import Absorbers
 from replay.loop.debts import pay_debt
 from replay.loop.deleverage import Deleveraging
-from replay.loop.depth import Book, Depth, no_book
+from replay.loop.depth import Depth, no_book
 from replay.loop.episodes import Episodes
 from replay.loop.fund import Fund, Funds
 from replay.loop.ledger import move_cash
@@ -23,16 +23,28 @@ from replay.loop.policies.allocate import largest_remainder
 from replay.loop.rows import DEBT, Rows, Sink, append_rows, write_movements
 from replay.loop.session import Sessions
 from replay.loop.socialise import shares
-from replay.loop.stages import LOSING, Forcing
 from replay.loop.state import State
-from replay.loop.step import DONE, enter, force, ladder_of, leave
-from replay.loop.waterfall import indebted, rungs_of, value_of_sizes
-from replay.rules.plan import BookOrder, NetOwnHedge, Plan, Rung, Takeover
+from replay.loop.step import (
+    ASKED,
+    ASKS,
+    AT_RUNG,
+    DEBTS,
+    FORCED_ROWS,
+    LOSERS,
+    LOST,
+    POSITIONS,
+    ROOM,
+    Forcing,
+    ladder_of,
+    needs_of,
+    work_of,
+)
+from replay.loop.waterfall import rungs_of, value_of_sizes
+from replay.rules.plan import BookOrder, Plan, Rung, Takeover
 
 Array = npt.NDArray[Any]
 
 _NO_BOOK = no_book()
-_NOTHING = np.zeros(0, np.int64)
 
 
 class Cascade:
@@ -70,9 +82,8 @@ class Cascade:
             self._deleveraging = Deleveraging(
                 state, plan.adl, self.rows, self.episodes, opening, plan.max_deleveragings
             )
-        self._nets = any(isinstance(rung, NetOwnHedge) for rung in plan.ladder)
-        self._rungs = ladder_of(plan, rungs_of(plan), len(state.markets))
-        self._lowest, self._losing = _NOTHING, np.zeros(0, LOSING)
+        self._ladder = ladder_of(plan, rungs_of(plan), len(state.markets))
+        self._work = work_of(0, 0)
         self.sessions: Sessions | None = None
         for absorber in self.absorbers.books:
             self.rows.opening(start_ts, absorber.balances())
@@ -84,87 +95,38 @@ class Cascade:
 
     @property
     def forcing(self) -> Forcing:
-        """What the loop needs of it to look after the absorber."""
-        return Forcing(self._book_arrays, self.funds, self.rows.arrays)
-
-    @property
-    def _book_arrays(self) -> Book:
-        return _NO_BOOK if self.depth is None else self.depth.arrays
-
-    def step(self, ts: int, breaches: Array, recorded: Array) -> None:
-        """Run one step.
-
-        Args:
-            ts: The step.
-            breaches: int64 ids of the pools in breach at its end, ascending.
-            recorded: Position slots that the tape forces in this step.
-        """
-        self.absorbers.make_room()
-        restored, forced = enter(self._state.arrays, self.episodes.arrays, breaches)
-        if len(restored):
-            self._pay_bad_debt(ts, restored)
-            self._end(restored, ts)
-        losing = self._force(ts, breaches, recorded, forced)
-        if len(losing) and self._deleveraging is not None:
-            self._deleveraging.close(ts, self.funds, losing)
-        self._leave(ts, breaches, is_judged=bool(len(breaches) or len(restored)))
-        self.rows.flush(everything=False)
-
-    def _force(self, ts: int, breaches: Array, recorded: Array, forced: int) -> Array:
-        """Run the ladder and the absorber's own step; return what goes to ADL, as LOSING records."""
-        rungs, markets = len(self._plan.ladder), len(self._plan.absorbers) * len(self._state.markets)
-        self.episodes.reserve(forced)
-        self.rows.reserve(
-            orders=rungs * forced,
-            liquidations=self.episodes.legs_in_use + forced,
-            stages=rungs + 2 * len(self._plan.absorbers) + 3,
+        """The waterfall as the loop sees it."""
+        return Forcing(
+            _NO_BOOK if self.depth is None else self.depth.arrays,
+            self.funds,
+            self.rows.arrays,
+            self.episodes.arrays,
+            self._ladder,
+            self._work,
         )
-        if len(self._losing) < rungs * forced + markets:
-            self._losing = np.zeros(2 * (rungs * forced + markets), LOSING)
-        if len(self._lowest) < len(breaches):
-            self._lowest = np.zeros(2 * len(breaches), np.int64)
-        own = np.unique(recorded).astype(np.int64) if len(recorded) else _NOTHING
-        number, lost = DONE, 0
-        while True:
-            number, lost, fresh = force(
-                self._state.arrays,
-                self._book_arrays,
-                self.funds,
-                self.episodes.arrays,
-                self.rows.arrays,
-                self._rungs,
-                ts,
-                breaches,
-                own,
-                number,
-                self._lowest,
-                self._losing,
-                lost,
-            )
-            if number == DONE:
-                return self._losing[:lost]
-            self._open_positions(fresh, self._plan.ladder[number])
 
-    def _leave(self, ts: int, breaches: Array, *, is_judged: bool) -> None:
-        """End the step; pools that are flat and owe have their debts paid before."""
-        closed = breaches
-        if is_judged and self._nets:
-            # A pool that waits may be flat, too: its position was the hedge of another's.
-            closed = np.sort(self.episodes.open)
-        for owing in (True, False):
-            debts = leave(
-                self._state.arrays,
-                self.episodes.arrays,
-                self.funds,
-                self.rows.arrays,
-                ts,
-                is_judged,
-                closed,
-                owing,
-            )
-            if len(debts) == 0:
-                return
-            self._pay(ts, debts)
+    def answer(self, ts: int) -> None:
+        """Do what a step asks for, see :func:`replay.loop.step.step`."""
+        numbers = self._work.numbers
+        asks, asked = numbers[ASKS], self._work.asked[: numbers[ASKED]].copy()
+        if asks == ROOM:
+            self._make_room(int(numbers[FORCED_ROWS]))
+        elif asks == DEBTS:
+            self._pay(ts, asked)
+        elif asks == POSITIONS:
+            self._open_positions(asked, self._plan.ladder[numbers[AT_RUNG]])
+        elif asks == LOSERS and self._deleveraging is not None:
+            self._deleveraging.close(ts, self.funds, self._work.losing[: numbers[LOST]])
+
+    def _make_room(self, forced: int) -> None:
+        """Make room for a step that forces so many positions."""
+        self.absorbers.make_room()
+        self.episodes.reserve(forced)
+        orders, legs, stages, losers = needs_of(self._state.arrays, self.forcing, forced)
+        self.rows.reserve(orders=orders, liquidations=legs, stages=stages)
+        if len(self._work.losing) < losers or len(self._work.lowest) < legs:
+            room = work_of(2 * legs, 2 * losers)
+            self._work = room._replace(numbers=self._work.numbers)
 
     def finish(self) -> None:
         """Write the episodes that the end of the tape left open."""
@@ -219,15 +181,11 @@ class Cascade:
             gains=None if self.sessions is None else self.sessions.gains(ts),
         )
 
-    def _pay_bad_debt(self, ts: int, pools: Array) -> None:
+    def _pay(self, ts: int, pools: Array) -> None:
         """Bring flat pools with negative cash to zero: the absorber and then others pay, the rest is @bad_debt's.
 
         A pool in liquidation may also have closed by itself, by trades of the tape.
         """
-        self._pay(ts, indebted(self._state.arrays, pools))
-
-    def _pay(self, ts: int, pools: Array) -> None:
-        """Bring the negative cash of flat pools to zero."""
         state = self._state
         rows = []
         for absorber in self.absorbers.books:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop import rows as of
-from replay.loop.adl import Ranking, book_pairs, pair_queue, rank_winners
+from replay.loop.adl import book_pairs, pair_queue
 from replay.loop.adl_prices import PRICES, value_pieces
 from replay.loop.episodes import Cases, Episodes
 from replay.loop.fund import EXISTS, IS_VAULT, Fund, Funds, balance, counted_fund_at, fund_at, note, part_of
@@ -19,6 +18,7 @@ from replay.loop.ledger import add_cash
 from replay.loop.margin import fault, valued_pool
 from replay.loop.policies.registry import QUEUE, named_policy
 from replay.loop.policies.wiring import taken_by
+from replay.loop.ranking import Ranking, rank_winners
 from replay.loop.rows import Buffers, Rows, add_movement, write_movements
 from replay.loop.safeguard import guarded_pairs
 from replay.loop.state import CELL_OVERFLOW, Arrays, State
@@ -112,8 +112,7 @@ class Deleveraging:
             loser,
             winner,
             pieces,
-            ranking.position,
-            ranking.score,
+            ranking.winners,
             ranking.lights,
             ranking.candidates,
             price,
@@ -146,7 +145,8 @@ class Deleveraging:
             return guarded_pairs(arrays, losing, ranking, most, None, self._rule, price)
 
         def offer(need: int, rows: Array, left: Array) -> Array:
-            some = replace(ranking.winners.rows(rows), size=left)
+            some = ranking.winners[rows]
+            some["size"] = left
             return taken_by(policy, need, lot, some, self._rule.method)
 
         return guarded_pairs(arrays, losing, ranking, ranking.size, offer, self._rule, price)
@@ -180,7 +180,6 @@ def close_side(
     winner: Array,
     pieces: Array,
     winners: Array,
-    scores: Array,
     lights: Array,
     candidates: int,
     price: int,
@@ -200,8 +199,7 @@ def close_side(
         loser: Row of the loser of each piece, rising.
         winner: Row of its winner.
         pieces: Its unsigned quantity.
-        winners: Position slots in order of rank.
-        scores: Their scores.
+        winners: CANDIDATE records in order of rank.
         lights: Their lit lights.
         candidates: How many were ranked.
         price: Place in :data:`replay.loop.adl_prices.PRICES`.
@@ -220,17 +218,17 @@ def close_side(
     gains = np.zeros(len(funds.rule), np.int64)
     is_own = np.zeros(len(funds.rule), np.uint8)
     for i in range(count):
-        order, row = losing[loser[i]], rows[i]
-        loser_slots[i], winner_slots[i] = order.position, winners[winner[i]]
-        p, q = s.positions[order.position], s.positions[winners[winner[i]]]
+        order, row, chosen = losing[loser[i]], rows[i], winners[winner[i]]
+        loser_slots[i], winner_slots[i] = order.position, chosen.position
+        p, q = s.positions[order.position], s.positions[chosen.position]
         row.ts, row.liquidation, row.market, row.ledger = ts, order.episode, market, m.ledger
         row.loser, row.winner = s.pools[order.pool].account, s.pools[q.pool].account
         row.origin, row.rank, row.candidates = order.origin, winner[i] + 1, candidates
-        row.score, row.lights = scores[winner[i]], lights[winner[i]]
+        row.score, row.lights = chosen.score, lights[winner[i]]
         row.quantity, row.value, row.mark = pieces[i], values[i], m.mark
         row.loser_size_before, row.winner_size_before = p.size, q.size
         row.loser_equity_before, _ = _equity_and_notional(s, order.position)
-        row.winner_equity_before, row.winner_notional_before = _equity_and_notional(s, winners[winner[i]])
+        row.winner_equity_before, row.winner_notional_before = _equity_and_notional(s, chosen.position)
         if order.episode < 0:
             worth = value_at(s, market, pieces[i] if p.size > 0 else -pieces[i], m.mark)
             gains[order.absorber] += values[i] - worth

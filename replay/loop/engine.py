@@ -16,25 +16,26 @@ import numpy.typing as npt
 from replay.errors import ReplayError, RulesError, TapeError
 from replay.loop.added import Added, book_added, cut_window
 from replay.loop.advance import (
+    ASKED,
     ATTEND,
     DONE,
     FAULTED,
     HEAP_FULL,
+    JUDGED,
     Scratch,
     advance,
-    close_shadows,
     row_actions,
 )
 from replay.loop.books import Conservation, check_conservation, open_books
 from replay.loop.cascade import Cascade
 from replay.loop.depth import Depth, no_book
+from replay.loop.episodes import no_cases
 from replay.loop.executed import RecordedExecution
 from replay.loop.fund import no_fund, stacked
 from replay.loop.rows import Sink, append_rows, no_rows
 from replay.loop.series import Sampler
 from replay.loop.session import Sessions
 from replay.loop.shadow import ShadowAudit
-from replay.loop.stages import Forcing
 from replay.loop.state import (
     BAD_PRICE,
     BREACHES,
@@ -46,8 +47,10 @@ from replay.loop.state import (
     FAULT,
     FAULT_MARKET,
     FAULT_POOL,
+    FORCED_STEPS,
     FULL_HEAP,
     GUESSED,
+    IN_STEP,
     NO_MARK_FOR_FUNDING,
     POSITIONS,
     SHADOW,
@@ -59,6 +62,7 @@ from replay.loop.state import (
     mark_sources,
     oracle_sources,
 )
+from replay.loop.step import Forcing, no_ladder, work_of
 from replay.rules.plan import Plan
 from replay.tape.ahead import read_ahead
 from replay.tape.read import NONE, Tape, Window
@@ -68,7 +72,7 @@ from replay.units import format_time
 Array = npt.NDArray[Any]
 
 _NEVER = (1 << 63) - 1
-_NOTHING = Forcing(no_book(), stacked([no_fund()]), no_rows())
+_NOTHING = Forcing(no_book(), stacked([no_fund()]), no_rows(), no_cases(), no_ladder(), work_of(0, 0))
 _TABLES = ("transfers", "funding", "prices", "liquidations", "fills", "depth")
 
 
@@ -336,7 +340,7 @@ class Replay:
         if depth is not None:
             depth.open_window(window.depth, window.fills)
         ruled: set[tuple[int, int]] = set()
-        attended = False
+        forced_steps = int(counters[FORCED_STEPS])
         while True:
             status = advance(state.arrays, self._forcing, window, scratch, state.default_grade)
             if status == DONE:
@@ -346,8 +350,13 @@ class Replay:
             if status == HEAP_FULL:
                 state.grow_heap(int(counters[FULL_HEAP]))
             elif status == ATTEND:
-                ruled |= self._attend(scratch)
-                attended = True
+                self._execute(scratch)
+            elif status == ASKED:
+                assert self.cascade is not None
+                self.cascade.answer(int(counters[STEP_TS]))
+            elif status == JUDGED:
+                ts, judged = int(counters[STEP_TS]), state.arrays.breaches[: counters[BREACHES]]
+                ruled |= {(pool, ts) for pool in judged.tolist()}
         if self.cascade is not None:
             self.cascade.rows.flush()
         for name, table in zip(_TABLES, window, strict=True):
@@ -362,7 +371,9 @@ class Replay:
             self._sink.append("breaks", {name: breaks[name] for name in names})
         self._unproved_rows += window.rows
         # The proof reads every position: in step with the rows it costs the same at every size of a venue.
-        if (forced or attended) and self._unproved_rows >= int(counters[POSITIONS]):
+        if (forced or counters[FORCED_STEPS] > forced_steps) and self._unproved_rows >= int(
+            counters[POSITIONS]
+        ):
             check_conservation(state, int(counters[STEP_TS]))
             self._unproved_rows = 0
         state.drain_external()
@@ -383,35 +394,21 @@ class Replay:
         stage = self.cascade or self._executed
         return None if stage is None else stage.depth
 
-    def _attend(self, scratch: Scratch) -> set[tuple[int, int]]:
-        """Run the waterfall of one step; return (pool, ts) of pools in breach, if the tape forces any in it."""
-        state = self.state
-        counters = state.arrays.counters
-        ts = int(counters[STEP_TS])
-        pools = state.arrays.breaches[: counters[BREACHES]].astype(np.int64)
-        counters[BREACHES] = 0
-        shadows = scratch.shadows[: counters[SHADOWS]]
-        forced = shadows[np.searchsorted(shadows["ts"], ts) :]
-        if self._executed is not None:
-            self._executed.step(ts, forced)
-            return set()
-        assert self.cascade is not None
-        self.cascade.step(ts, pools, forced["position"])
-        if counters[FAULT]:
-            raise self._fault(None, scratch)
-        if not len(forced):
-            return set()
-        close_shadows(state.arrays, scratch)
-        return {(int(pool), ts) for pool in pools}
+    def _execute(self, scratch: Scratch) -> None:
+        """Execute what the tape forces in the current step."""
+        assert self._executed is not None
+        ts = int(self.state.arrays.counters[STEP_TS])
+        shadows = scratch.shadows[: self.state.arrays.counters[SHADOWS]]
+        self._executed.step(ts, shadows[np.searchsorted(shadows["ts"], ts) :])
 
-    def _fault(self, window: Window | None, scratch: Scratch) -> ReplayError:
+    def _fault(self, window: Window, scratch: Scratch) -> ReplayError:
         """Turn a fault of the kernel into an error that names account, market and row."""
         counters = self.state.arrays.counters
         market, pool = int(counters[FAULT_MARKET]), int(counters[FAULT_POOL])
         at = format_time(int(counters[STEP_TS]))
         name = self.state.markets[market].name if market >= 0 else "?"
         row = None
-        if window is not None and scratch.cursors[4] < len(window.fills.ts):
+        if not counters[IN_STEP] and scratch.cursors[4] < len(window.fills.ts):
             row = int(window.fills.seq[scratch.cursors[4]]) + 1
         code = int(counters[FAULT])
         if code == NO_MARK_FOR_FUNDING:

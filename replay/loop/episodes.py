@@ -74,15 +74,20 @@ class Cases(NamedTuple):
     numbers: Array  # int64: how many are open, were begun, and are free
 
 
+def no_cases() -> Cases:
+    """Return room for no episode."""
+    empty = np.zeros(0, np.int64)
+    return Cases(
+        np.zeros(0, EPISODE), np.zeros(0, LEG), empty, empty, empty, empty, np.zeros(_NUMBERS, np.int64)
+    )
+
+
 class Episodes:
     """The open episodes of a replay; those that end become rows of `liquidations`."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        empty = np.zeros(0, np.int64)
-        self.arrays = Cases(
-            np.zeros(0, EPISODE), np.zeros(0, LEG), empty, empty, empty, empty, np.zeros(_NUMBERS, np.int64)
-        )
+        self.arrays = no_cases()
 
     @property
     def count(self) -> int:
@@ -106,11 +111,6 @@ class Episodes:
             found.append(leg)
             leg = int(self.arrays.legs[leg]["next"])
         return self.arrays.legs[found]
-
-    @property
-    def legs_in_use(self) -> int:
-        """How many legs the liquidations have that have not ended."""
-        return len(self.arrays.legs) - int(self.arrays.numbers[_FREE_LEGS])
 
     def reserve(self, rows: int) -> None:
         """Make room for ``rows`` more legs, each of an episode of its own, and for all positions."""
@@ -164,6 +164,25 @@ def _longer(array: Array, size: int, fill: int) -> Array:
         longer[:] = fill
     longer[: len(array)] = array
     return longer
+
+
+@kernel
+def legs_in_use(c: Cases) -> int:
+    """Return how many legs the liquidations have that have not ended."""
+    return i64(len(c.legs) - c.numbers[_FREE_LEGS])
+
+
+@allocating_kernel
+def pools_in_liquidation(c: Cases) -> Array:
+    """Return the pools in liquidation, ascending."""
+    return np.sort(c.open[: c.numbers[_OPEN]])
+
+
+@kernel
+def has_room_for_legs(s: Arrays, c: Cases, rows: int) -> bool:
+    """Tell whether there is room for ``rows`` more legs, see :meth:`Episodes.reserve`."""
+    has_places = len(c.leg_of) >= len(s.positions)
+    return bool(has_places and c.numbers[_FREE_LEGS] >= rows and c.numbers[_FREE_EPISODES] >= rows)
 
 
 @allocating_kernel

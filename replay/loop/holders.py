@@ -7,12 +7,12 @@ on the chain of its market's changed ones (``state.note_change``), once, and is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.state import LISTED, Arrays
 
 if TYPE_CHECKING:
@@ -24,66 +24,60 @@ _FLOAT_SLACK = 1e-9
 _ALWAYS = 1e-300  # breaks even nowhere: passes as a long at all marks, negative as a short
 
 
-class Holders:
-    """Open positions of one market in no order; only the first ``count`` rows hold something.
+class Holders(NamedTuple):
+    """Open positions of one market in no order; only the first ``held`` rows hold something."""
 
-    Attributes:
-        slots: int64, the positions.
-        break_even: float64, the mark at which the value is the cost; negative for shorts.
-        count: How many they are.
-    """
-
-    def __init__(self) -> None:
-        self.slots: Array = np.zeros(0, np.int64)
-        self.break_even: Array = np.zeros(0)
-        self.count = 0
+    slots: Array  # int64, the positions
+    break_even: Array  # float64, the mark at which the value is the cost; negative for shorts
+    held: Array  # int64[1]: how many they are
 
 
-def _listed(state: State, market: int) -> Holders:
-    """Return the list of a market, brought up to date."""
-    holders = state.holders.setdefault(market, Holders())
+def holders_in(state: State, market: int) -> Holders:
+    """Return the list of a market, with room for all its positions, for compiled code to bring up to date."""
+    holders = state.holders.get(market)
+    if holders is None:
+        holders = Holders(np.zeros(0, np.int64), np.zeros(0), np.zeros(1, np.int64))
     need = int(state.arrays.markets[market]["positions"])
     if need > len(holders.slots):
-        room = np.zeros(need, np.int64)
-        holders.slots = np.concatenate((holders.slots, room))
-        holders.break_even = np.concatenate((holders.break_even, room.astype(np.float64)))
-    holders.count = int(_enter(state.arrays, market, holders.slots, holders.break_even, holders.count))
+        slots, break_even = np.zeros(need + need // 4, np.int64), np.zeros(need + need // 4)
+        slots[: len(holders.slots)] = holders.slots
+        break_even[: len(holders.slots)] = holders.break_even
+        holders = Holders(slots, break_even, holders.held)
+    state.holders[market] = holders
     return holders
 
 
 def holders_of(state: State, market: int) -> Array:
     """Return the slots of the open positions of a market, int64, in no order."""
-    holders = _listed(state, market)
-    return holders.slots[: holders.count]
+    holders = holders_in(state, market)
+    return holders.slots[: enter_changed(state.arrays, market, holders)]
 
 
-def holders_in_profit(state: State, market: int, *, is_long: bool, with_losers: bool) -> Array:
+@allocating_kernel
+def in_profit(s: Arrays, market: int, h: Holders, is_long: bool, with_losers: bool) -> Array:
     """Return the open positions of one side of a market that has a mark, int64, in no order.
 
     Args:
-        state: The state.
+        s: The state.
         market: The market.
+        h: Its list.
         is_long: The side.
         with_losers: Whether to return those without profit, too. Those in profit are all returned; among them may be
             some that float arithmetic cannot tell from them.
     """
-    holders = _listed(state, market)
-    mark = float(state.arrays.markets[market]["mark"])
-    if is_long:
-        above, below = 0.0, np.inf if with_losers else mark * (1 + _FLOAT_SLACK)
-    else:
-        above, below = -np.inf, 0.0 if with_losers else -mark * (1 - _FLOAT_SLACK)
-    found = np.empty(holders.count + 1, np.int64)
-    return found[: _between(holders.slots, holders.break_even, holders.count, above, below, found)]
-
-
-@kernel
-def _between(slots: Array, break_even: Array, count: int, above: float, below: float, found: Array) -> int:
+    count = enter_changed(s, market, h)
+    mark = float(s.markets[market].mark)
+    above, below = 0.0, np.inf
+    if not is_long:
+        above, below = -np.inf, 0.0
+    if not with_losers:
+        below = mark * (1 + _FLOAT_SLACK) if is_long else -mark * (1 - _FLOAT_SLACK)
+    found = np.empty(count + 1, np.int64)
     kept = i64(0)
     for i in range(count):
-        found[kept] = slots[i]
-        kept += (break_even[i] > above) & (break_even[i] < below)
-    return kept
+        found[kept] = h.slots[i]
+        kept += (h.break_even[i] > above) & (h.break_even[i] < below)
+    return found[:kept]
 
 
 @kernel
@@ -99,12 +93,12 @@ def _break_even(m: Any, size: int, cost: int) -> float:
 
 
 @kernel
-def _enter(s: Arrays, market: int, slots: Array, break_even: Array, count: int) -> int:
+def enter_changed(s: Arrays, market: int, h: Holders) -> int:
     """Enter the changed positions of a market into its list; return how many it holds then.
 
     ``s.places`` holds 1 + the row of each position in the list of its market, 0 if it is not there.
     """
-    m = s.markets[market]
+    m, slots, break_even, count = s.markets[market], h.slots, h.break_even, h.held[0]
     slot = i64(m.changed)
     m.changed = -1
     while slot >= 0:
@@ -125,4 +119,5 @@ def _enter(s: Arrays, market: int, slots: Array, break_even: Array, count: int) 
                 s.places[slot] = row + 1
             break_even[row] = _break_even(m, p.size, p.cost)
         slot = i64(s.changed[slot])
-    return count
+    h.held[0] = count
+    return i64(count)

@@ -177,8 +177,8 @@ _REASONS = (
 )
 """The reasons in words; behind that of a takeover comes who takes."""
 
-_MANY = 4_096
-"""Rows of one buffer at which it is handed to the journal."""
+_MANY = 16_384
+"""Rows that a buffer has room for, at least, before it is handed to the journal."""
 
 
 class Sink(Protocol):
@@ -216,6 +216,18 @@ def no_rows(markets: int = 0) -> Buffers:
     return Buffers(orders, movements, engagements, adl, liquidations, sums, counts)
 
 
+@kernel
+def has_room(r: Buffers, orders: int, liquidations: int, stages: int) -> bool:
+    """Tell whether there is room for so many rows; each stage may write two movements and four engagements a market."""
+    markets = 2 * len(r.sums) * stages
+    return bool(
+        r.counts[ORDER_ROWS] + orders <= len(r.orders)
+        and r.counts[MOVEMENT_ROWS] + markets <= len(r.movements)
+        and r.counts[ENGAGEMENT_ROWS] + 2 * markets <= len(r.engagements)
+        and r.counts[LIQUIDATION_ROWS] + liquidations <= len(r.liquidations)
+    )
+
+
 class Rows:
     """Keeps the rows of one replay's waterfall and hands them to the journal.
 
@@ -230,24 +242,29 @@ class Rows:
         self.arrays = no_rows(len(state.markets))
 
     def reserve(self, *, orders: int = 0, adl: int = 0, liquidations: int = 0, stages: int = 1) -> None:
-        """Make room for rows of some stages; of movements and engagements each may write two and four a market."""
+        """Make room for rows of some stages, see :func:`has_room`; a buffer that lacks it is handed over."""
         markets = 2 * len(self._state.markets) * stages
         needs = (orders, markets, 2 * markets, adl, liquidations)
-        counts = self.arrays.counts.tolist()
-        for name, count, need in zip(Buffers._fields, counts, needs, strict=False):
-            buffer = getattr(self.arrays, name)
-            if count + need > len(buffer):
-                longer = np.zeros(2 * (count + need), buffer.dtype)
-                longer[:count] = buffer[:count]
-                self.arrays = self.arrays._replace(**{name: longer})
+        for place, need in enumerate(needs):
+            buffer = self.arrays[place]
+            if self.arrays.counts[place] + need > len(buffer):
+                self._hand_over(place)
+                if need > len(buffer):
+                    longer = np.zeros(max(2 * need, _MANY), buffer.dtype)
+                    self.arrays = self.arrays._replace(**{Buffers._fields[place]: longer})
 
-    def flush(self, *, everything: bool = True) -> None:
-        """Hand the rows to the journal: all of them, or only buffers that hold many."""
-        flushed = (self._orders, self._movements, self._engagements, self._adl, self._liquidations)
-        for place, count in enumerate(self.arrays.counts.tolist()):
-            if count and (everything or count >= _MANY):
-                flushed[place](self.arrays[place][:count])
-                self.arrays.counts[place] = 0
+    def flush(self) -> None:
+        """Hand all rows to the journal."""
+        for place in range(_COUNTS):
+            self._hand_over(place)
+
+    def _hand_over(self, place: int) -> None:
+        """Hand the rows of one buffer to the journal."""
+        handed = (self._orders, self._movements, self._engagements, self._adl, self._liquidations)
+        count = int(self.arrays.counts[place])
+        if count:
+            handed[place](self.arrays[place][:count])
+            self.arrays.counts[place] = 0
 
     def _orders(self, rows: Array) -> None:
         columns = _columns(rows)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from replay.exact import FLOOR, muldiv, multiply, signed_value
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.adl import Ranking, fee_of
+from replay.loop.adl import fee_of
 from replay.loop.adl_prices import bankruptcy_part, piece_value
 from replay.loop.margin import maintenance_of, notional_at
+from replay.loop.ranking import Ranking
 from replay.loop.state import Arrays
 from replay.rules.plan import Adl
 
@@ -143,8 +144,8 @@ def guarded_pairs(
     """
     winners = np.zeros(len(ranking.size), CLOSED)
     for name in ("position", "size", "cost", "equity"):
-        winners[name] = getattr(ranking.winners, name)
-    winners["maintenance"], winners["left"] = ranking.winners.pool_maintenance, most
+        winners[name] = ranking.winners[name]
+    winners["maintenance"], winners["left"] = ranking.winners["pool_maintenance"], most
     always = rule.must_not_worsen == "always"
     found: list[tuple[int, Array, Array]] = []
     for number in range(len(losing)):

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay.loop.adl import Ranking, rank_winners
 from replay.loop.cascade import Cascade
 from replay.loop.margin import is_valued, valuation
+from replay.loop.ranking import Ranking, rank_winners
 from replay.loop.rows import Sink
 from replay.loop.state import State
 from replay.loop.waterfall import value_of_sizes

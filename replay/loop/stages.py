@@ -6,7 +6,7 @@ to auto-deleveraging it returns as LOSING records.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,14 +81,6 @@ LOSING = np.dtype(
     ]
 )
 """A position, or part of one, that goes to auto-deleveraging."""
-
-
-class Forcing(NamedTuple):
-    """What the loop needs of a waterfall to look after its absorbers."""
-
-    book: Book
-    funds: Funds
-    rows: Buffers
 
 
 @kernel
@@ -461,9 +453,8 @@ def work_out(s: Arrays, d: Book, f: Fund, r: Buffers, ts: int) -> None:
 
 
 @kernel
-def attend_absorber(s: Arrays, forcing: Forcing, ts: int) -> bool:
-    """Look after the absorbers in a step in which no pool was judged; False if the host has to."""
-    d, funds, r = forcing
+def attend_absorbers(s: Arrays, d: Book, funds: Funds, r: Buffers, ts: int) -> bool:
+    """Look after the absorbers in a step in which no pool was judged; False if it takes a whole step."""
     is_done = True
     for number in range(len(funds.rule)):
         f = fund_at(funds, number)

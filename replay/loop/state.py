@@ -234,8 +234,10 @@ BREAK = np.dtype(
     GUARD_DIVERGENCE,
     GUARD_CLAMP,
     GUARD_CLAMP_MS,
+    IN_STEP,
+    FORCED_STEPS,
     COUNTERS,
-) = range(42)
+) = range(44)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3

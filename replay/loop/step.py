@@ -1,8 +1,8 @@
-"""One step of the waterfall as three calls of compiled code: who is in it, what is forced, who is done.
+"""One step of the waterfall, compiled: who is in it, what is forced, who is done.
 
 What a step does is a few microseconds of work for each pool, less than a call from the host costs with all the
-arrays of the state. So the host is asked only for what compiled code cannot do: longer arrays, the ranking of
-winners, the sharing of losses.
+arrays of the state. So the loop runs it by itself, and the host is asked only for what compiled code cannot do: longer
+arrays, positions of absorbers, auto-deleveraging, the sharing of losses. A step that asked goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,32 @@ import numpy.typing as npt
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.asking import ask
 from replay.loop.depth import Book
-from replay.loop.episodes import Cases, begin_episodes, begin_step, end_episodes, end_step
-from replay.loop.fund import EXISTS, SUSPENDS_BOOK, Fund, Funds, counted_fund_at, is_quiet
+from replay.loop.episodes import (
+    Cases,
+    begin_episodes,
+    begin_step,
+    end_episodes,
+    end_step,
+    has_room_for_legs,
+    legs_in_use,
+    pools_in_liquidation,
+)
+from replay.loop.fund import (
+    EXISTS,
+    PER_ACCOUNT_STEP,
+    SUSPENDS_BOOK,
+    Fund,
+    Funds,
+    counted_fund_at,
+    fund_at,
+    is_full,
+    is_quiet,
+)
 from replay.loop.held_up import look_for_guards, not_passed_over, of_free_markets
 from replay.loop.rates import hold_down
-from replay.loop.rows import Buffers
+from replay.loop.rows import Buffers, has_room
 from replay.loop.stages import (
+    LOSING,
     absorber_losing,
     give_up,
     hold_back,
@@ -30,11 +50,12 @@ from replay.loop.stages import (
     take_over,
     work_out,
 )
-from replay.loop.state import GUARD_MS, RESTORED, Arrays
+from replay.loop.state import BREACHES, GUARD_MS, RESTORED, Arrays
 from replay.loop.waterfall import (
     ADL,
     BOOK,
     NET,
+    RUNG,
     TAKEOVER,
     forced_batch,
     in_turn,
@@ -43,12 +64,12 @@ from replay.loop.waterfall import (
     open_positions,
     still_in_breach,
 )
-from replay.rules.plan import Plan
+from replay.rules.plan import NetOwnHedge, Plan
 
 Array = npt.NDArray[Any]
 
-DONE = -1
-"""Of :func:`force`: nothing is left to do; any other number is the rung before which it stopped."""
+_WHOLE = -1
+"""Of :func:`force`: nothing was done yet, or nothing is left to do; else a rung before which it stopped."""
 
 
 class Ladder(NamedTuple):
@@ -60,7 +81,41 @@ class Ladder(NamedTuple):
     at_equal: bool  # equity equal to a share of maintenance counts as below it
     at_bankruptcy: bool  # losers are deleveraged at their bankruptcy price
     has_book: bool  # forced orders meet a book
+    deleverages: bool  # losers are deleveraged
+    nets: bool  # a pool may be closed by what is forced on another
     most: int  # pools that it takes in a step, 0: all
+
+
+class Work(NamedTuple):
+    """What a step keeps while it asks the host for something, and what it asks."""
+
+    numbers: Array  # int64[_NUMBERS], see below
+    lowest: Array  # int64: see waterfall.lowest_rungs, by pool in breach
+    losing: Array  # LOSING records
+    asked: Array  # int64: the pools or markets that a question is about
+
+
+class Forcing(NamedTuple):
+    """A waterfall as compiled code sees it."""
+
+    book: Book
+    funds: Funds
+    rows: Buffers
+    cases: Cases
+    ladder: Ladder
+    work: Work
+
+
+# Places of Work.numbers.
+_PHASE, AT_RUNG, LOST, ASKS, ASKED, FORCED_ROWS, _JUDGED, _NUMBERS = range(8)
+
+# Phases of a step.
+_BEGIN, _RESTORED, _FORCE, _LEAVE, _LEFT = range(5)
+
+DONE, ROOM, DEBTS, POSITIONS, LOSERS = range(5)
+"""What a step asks of the host: nothing, or room for ``FORCED_ROWS`` positions, that the first ``ASKED`` pools of
+``asked`` pay what they owe, that the absorber of the rung ``AT_RUNG`` gets a position in the markets there, that the
+first ``LOST`` of ``losing`` are deleveraged."""
 
 
 def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
@@ -73,20 +128,115 @@ def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
         plan.breach_at_equal,
         plan.adl is not None and plan.adl.needs_bankruptcy,
         plan.depth is not None,
+        plan.adl is not None,
+        any(isinstance(rung, NetOwnHedge) for rung in plan.ladder),
         plan.max_liquidations,
     )
 
 
+def no_ladder() -> Ladder:
+    """Return the ladder of rules that force nothing."""
+    nothing = np.zeros(0, np.int64)
+    return Ladder(np.zeros(0, RUNG), nothing, nothing, False, False, False, False, False, 0)
+
+
+def work_of(legs: int, losers: int) -> Work:
+    """Return room for steps that end so many legs and have so many losers."""
+    return Work(
+        np.zeros(_NUMBERS, np.int64),
+        np.zeros(legs, np.int64),
+        np.zeros(losers, LOSING),
+        np.zeros(2 * legs, np.int64),
+    )
+
+
+@kernel
+def needs_of(s: Arrays, forcing: Forcing, forced: int) -> tuple[int, int, int, int]:
+    """Return what a step writes at most: orders, rows of legs, stages with a row per market each, losers."""
+    rungs, absorbers = len(forcing.ladder.rungs), len(forcing.funds.rule)
+    losers = rungs * forced + absorbers * len(forcing.rows.sums)
+    return rungs * forced, legs_in_use(forcing.cases) + forced, rungs + 2 * absorbers + 3, losers
+
+
+@kernel
+def _has_room(s: Arrays, forcing: Forcing, forced: int) -> bool:
+    """Tell whether there is room for all that a step may write."""
+    w, r, funds = forcing.work, forcing.rows, forcing.funds
+    orders, legs, stages, losers = needs_of(s, forcing, forced)
+    for number in range(len(funds.rule)):
+        f = fund_at(funds, number)
+        if f.rule[EXISTS] and (is_full(f) or (f.rule[PER_ACCOUNT_STEP] and len(f.given) < len(s.pools))):
+            return False
+    if len(w.losing) < losers or len(w.lowest) < legs or len(w.asked) < 2 * legs:
+        return False
+    return has_room_for_legs(s, forcing.cases, forced) and has_room(r, orders, legs, stages)
+
+
+@kernel
+def _ask(w: Work, asks: int, about: Array) -> int:
+    """Note what the host is asked, and about whom."""
+    for i in range(len(about)):
+        w.asked[i] = about[i]
+    w.numbers[ASKS], w.numbers[ASKED] = asks, len(about)
+    return asks
+
+
 @allocating_kernel
-def enter(s: Arrays, c: Cases, breaches: Array) -> tuple[Array, int]:
-    """Return the pools whose liquidation is over (see episodes.begin_step), and how many positions may be forced.
+def step(s: Arrays, forcing: Forcing, ts: int, recorded: Array) -> int:
+    """Run one step of the waterfall, or go on with one that asked for something.
 
     Args:
-        s: The state at the end of a step of the tape.
-        c: The open liquidations.
-        breaches: int64 ids of the pools in breach, ascending.
+        s: The state at the end of a step of the tape, the pools in breach in ``s.breaches``, ascending.
+        forcing: The waterfall.
+        ts: The step.
+        recorded: Position slots that the tape forces in this step, ascending.
+
+    Returns:
+        ``DONE`` or what the host has to do before it goes on.
     """
-    return begin_step(s, c), open_positions(s, breaches)
+    d, funds, r, c, ladder, w = forcing
+    n, nothing = w.numbers, np.empty(0, np.int64)
+    breaches = s.breaches[: s.counters[BREACHES]].astype(np.int64)
+    if n[_PHASE] <= _RESTORED:
+        if n[_PHASE] == _BEGIN:
+            n[FORCED_ROWS] = open_positions(s, breaches)
+            if not _has_room(s, forcing, i64(n[FORCED_ROWS])):
+                return _ask(w, ROOM, nothing)
+        restored = begin_step(s, c)
+        n[_JUDGED] = len(breaches) > 0 or len(restored) > 0
+        if n[_PHASE] == _BEGIN:
+            n[AT_RUNG], n[LOST], n[_PHASE] = _WHOLE, 0, _RESTORED
+            debts = indebted(s, restored)
+            if len(debts):
+                return _ask(w, DEBTS, debts)
+        if len(restored):
+            end_episodes(s, c, r, restored, ts)
+        n[_PHASE] = _FORCE
+    if n[_PHASE] == _FORCE:
+        begin, lost = i64(n[AT_RUNG]), i64(n[LOST])
+        number, lost, fresh = force(
+            s, d, funds, c, r, ladder, ts, breaches, recorded, begin, w.lowest, w.losing, lost
+        )
+        n[AT_RUNG], n[LOST] = number, lost
+        if number != _WHOLE:
+            return _ask(w, POSITIONS, fresh)
+        n[_PHASE] = _LEAVE
+        if lost and ladder.deleverages:
+            return _ask(w, LOSERS, nothing)
+    closed = breaches
+    if n[_JUDGED] and ladder.nets:
+        # A pool that waits may be flat, too: its position was the hedge of another's.
+        closed = pools_in_liquidation(c)
+    if n[_PHASE] == _LEAVE:
+        n[_PHASE] = _LEFT
+        debts = indebted(s, closed)
+        if len(debts):
+            return _ask(w, DEBTS, debts)
+    flat = end_step(s, c, funds, n[_JUDGED] != 0, closed)
+    if len(flat):
+        end_episodes(s, c, r, flat, ts)
+    n[_PHASE] = _BEGIN
+    return _ask(w, DONE, nothing)
 
 
 @allocating_kernel
@@ -117,28 +267,28 @@ def force(
         ts: The step.
         breaches: int64 ids of the pools in breach, ascending.
         recorded: Position slots that the tape forces in this step, ascending.
-        begin: ``DONE`` at first, then the rung before which the last call stopped.
+        begin: ``_WHOLE`` at first, then the rung before which the last call stopped.
         lowest: int64[pools], kept from call to call.
         losing: LOSING records, room for what every rung and the absorber may lose; those before ``lost`` are kept.
         lost: How many are there already.
 
     Returns:
-        ``DONE`` or the rung before which it stopped, as the absorber needs positions in markets it had none in;
+        ``_WHOLE`` or the rung before which it stopped, as the absorber needs positions in markets it had none in;
         how many are losing; those markets, in the order of the forced positions.
     """
     number, seen = i64(begin), i64(-1)
     nothing = np.empty(0, np.int64)
-    if begin == DONE and len(breaches):
+    if begin == _WHOLE and len(breaches):
         begin_episodes(s, c, forced_batch(s, breaches), ts, recorded)
     if s.counters[GUARD_MS]:
-        if begin == DONE and (len(breaches) or s.counters[RESTORED]):
+        if begin == _WHOLE and (len(breaches) or s.counters[RESTORED]):
             look_for_guards(s, r, breaches, ts)
         breaches = not_passed_over(s, breaches)
     if ladder.most and len(breaches) > ladder.most:
         breaches = in_turn(s, breaches, _liquidations_of(s, c, breaches), ladder.most)
-    if begin == DONE and len(breaches):
+    if begin == _WHOLE and len(breaches):
         seen = lowest_rungs(s, breaches, ladder.rungs, ladder.at_equal, lowest)
-    if begin == DONE:
+    if begin == _WHOLE:
         number = 0
     while number < len(ladder.rungs) and len(breaches):
         rung, first = ladder.rungs[number], ladder.first_of_level[number]
@@ -168,7 +318,7 @@ def force(
         f = counted_fund_at(funds, place)
         if not is_quiet(s, f, ts):
             lost = _keep(absorber_losing(s, f, r, ts), losing, lost)
-    return DONE, lost, nothing
+    return i64(_WHOLE), lost, nothing
 
 
 @allocating_kernel
@@ -248,37 +398,3 @@ def _act(
     elif rung.action == ADL:
         lost = _keep(give_up(c, batch, ladder.at_bankruptcy), losing, lost)
     return lost
-
-
-@allocating_kernel
-def leave(
-    s: Arrays,
-    c: Cases,
-    funds: Funds,
-    r: Buffers,
-    ts: int,
-    is_judged: bool,
-    closed: Array,
-    owing: bool,
-) -> Array:
-    """End a step and the liquidations that it closed, unless pools are left that owe.
-
-    Args:
-        s: The state.
-        c: The open liquidations.
-        funds: The absorbers.
-        r: Receives the rows of liquidations; room for all legs must be reserved.
-        ts: The step.
-        is_judged: Whether pools were judged in this step.
-        closed: int64, the pools that the step may have closed, ascending.
-        owing: Whether flat pools may owe: False once their debts were paid.
-
-    Returns:
-        The flat pools with negative cash; if there are any, nothing else was done.
-    """
-    debts = indebted(s, closed) if owing else np.empty(0, np.int64)
-    if len(debts) == 0:
-        flat = end_step(s, c, funds, is_judged, closed)
-        if len(flat):
-            end_episodes(s, c, r, flat, ts)
-    return debts

@@ -268,7 +268,7 @@ class Adl:
     Attributes:
         profit_term: Name of the profit part of the score, see ``replay.loop.policies.scores``.
         leverage_term: Name of its leverage part.
-        equity_scope: Whose equity, notional and maintenance the score takes, see ``replay.loop.adl.SCOPES``.
+        equity_scope: Whose equity, notional and maintenance the score takes, see ``replay.loop.scoring.SCOPES``.
         loss_rule: What becomes of candidates at a loss.
         price: ``previous_mark``, ``mark``, ``bankruptcy`` of the loser, ``oracle``, or ``clamped_oracle``: the
             oracle, but no better for the winner than the loser's bankruptcy price.
@@ -286,7 +286,7 @@ class Adl:
         fallback_below: The share of its opening balance, in 1e-12, at or below which it has.
         residual_to_absorber: Whether the absorber has, or pays, what the price differs from the loser's
             bankruptcy price; else the loser.
-        tie_break: What decides among equal scores, before the pool; see ``replay.loop.adl.TIE_BREAKS``.
+        tie_break: What decides among equal scores, before the pool; see ``replay.loop.scoring.TIE_BREAKS``.
         suspends_book: Whether nothing is sent into the book of a market while a rule of the absorber has
             deleveraging on there.
     """

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from replay.loop.adl import indicator
 from replay.loop.policies.allocate import greedy
 from replay.loop.policies.leverage import cut_to_equal_leverage
 from replay.loop.policies.scores import in_order, score
 from replay.loop.policies.winners import Winners, candidates
+from replay.loop.ranking import indicator
 from replay.rules.formulas import bankruptcy, deleverage, insurance, triggers
 from replay.rules.formulas.account import Account, Holding, close_in_book, quote_at_bankruptcy
 from replay.rules.formulas.contract import (

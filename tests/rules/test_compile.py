@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import RulesError
-from replay.loop.adl import SCOPES, TIE_BREAKS
 from replay.loop.policies.scores import LEVERAGE_TERMS, LOSS_RULES, PROFIT_TERMS
+from replay.loop.scoring import SCOPES, TIE_BREAKS
 from replay.rules import BookOrder, Deleverage, RuleBook, Takeover, compile_rules
 from replay.rules.axes import AXES
 from replay.rules.compile import NAMED_SCORES

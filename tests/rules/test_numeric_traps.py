@@ -378,11 +378,12 @@ def test_trap_26_what_an_order_leaves_is_asked_for_whole_next_time(tmp_path: Pat
 
 def test_trap_27_lots_never_add_up_to_more_than_the_need() -> None:
     """In lots of 10 a need of 25 is two lots to share and a rest of 5 for the first in rank."""
-    from replay.loop.adl import Winners as Ranked
+    from replay.loop.candidates import CANDIDATE
     from replay.loop.policies.wiring import taken_by
 
-    columns = [np.array([30, 30, 30], np.int64)] * 11
-    ranked = Ranked(*columns, known=np.ones(3, np.uint8))
+    ranked = np.zeros(3, CANDIDATE)
+    for name in CANDIDATE.names or ():
+        ranked[name] = 1 if name == "known" else 30
     taken = taken_by(policy("contract_pro_rata"), 25, 10, ranked, "contract_pro_rata")
     assert taken.tolist() == [15, 10, 0]
 

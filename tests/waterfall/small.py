@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.loop.candidates import CANDIDATE, SETTLED
 from replay.loop.ledger import add_cash, book
+from replay.loop.scoring import fill_scores, scoring_of
 from replay.loop.state import MARKS_VERSION, State, pool_of, position_of
-from replay.rules.plan import DepthRule
+from replay.rules.plan import Adl, DepthRule
 from replay.tape.read import DepthRows, Fills, Market
 from replay.tape.schema import FillKind, Grade, Payoff, Side
 from replay.units import NS_PER_SECOND, RATE_SCALE
+
+Array = npt.NDArray[Any]
 
 ATOMS = 10**8
 RATE_ONE = 10**RATE_SCALE
@@ -142,3 +146,19 @@ def forced_fills(*rows: tuple[int, int, int, int]) -> Fills:
     known |= {"ts": ts, "market": market, "qty": qty, "price": price}
     known |= {"kind": np.full(len(ts), FillKind.LIQUIDATION, np.int64), "victim": same, "account": same}
     return Fills(**known)
+
+
+def candidate(**columns: int) -> Array:
+    """One candidate of settled figures, as CANDIDATE records."""
+    records = np.zeros(1, CANDIDATE)
+    records["known"], records["standing"] = 1, SETTLED
+    for name, value in columns.items():
+        records[name] = value
+    return records
+
+
+def scores_of(rule: Adl, candidates: Array) -> list[float]:
+    """The scores of CANDIDATE records under a rule."""
+    fill_scores(candidates, np.arange(len(candidates)), scoring_of(rule))
+    found: list[float] = candidates["score"].tolist()
+    return found

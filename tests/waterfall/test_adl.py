@@ -13,12 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.loop.adl import Ranking, Winners, book_pairs, indicator, pair_queue, rank_winners, scores_of
+from replay.loop.adl import book_pairs, pair_queue
+from replay.loop.ranking import Ranking, indicator, rank_winners
 from replay.loop.state import State
 from replay.rules.compile import NAMED_SCORES
 from replay.rules.plan import Adl
 from replay.tape.schema import Grade
-from tests.waterfall.small import ATOMS, account_of, hold, inverse, linear, set_mark, state_of
+from tests.waterfall.small import (
+    ATOMS,
+    Array,
+    account_of,
+    candidate,
+    hold,
+    inverse,
+    linear,
+    scores_of,
+    set_mark,
+    state_of,
+)
 
 CASES = Path(__file__).parents[2] / "../shared/cases/cases.json"
 
@@ -181,26 +193,19 @@ def winner(
     maintenance: int = 1,
     pool_maintenance: int = 1,
     wallet: int = 1,
-) -> Winners:
+) -> Array:
     """One candidate with one contract, in whole units."""
     sign = -1 if short else 1
-
-    def column(value: int) -> Any:
-        return np.array([value], np.int64)
-
-    return Winners(
-        position=column(0),
-        pool=column(0),
-        size=column(1),
-        cost=column(sign * entry),
-        value=column(sign * mark),
-        equity=column(equity),
-        notional=column(notional),
-        share=column(share),
-        maintenance=column(maintenance),
-        pool_maintenance=column(pool_maintenance),
-        wallet=column(wallet),
-        known=np.ones(1, np.uint8),
+    return candidate(
+        size=1,
+        cost=sign * entry,
+        value=sign * mark,
+        equity=equity,
+        notional=notional,
+        share=share,
+        maintenance=maintenance,
+        pool_maintenance=pool_maintenance,
+        wallet=wallet,
     )
 
 
@@ -220,10 +225,8 @@ def test_the_published_index_of_hyperliquid(cases: dict[str, Any]) -> None:
 
 def test_a_short_is_scored_by_entry_over_mark() -> None:
     """Entry 100, mark 80: 1.25 with leverage 4."""
-    assert scores_of(rule_of("leveraged_price_ratio"), winner(80, 100, 400, 100, short=True)).tolist() == [
-        5.0
-    ]
-    assert scores_of(rule_of("leveraged_price_ratio"), winner(100, 80, 400, 100)).tolist() == [5.0], (
+    assert scores_of(rule_of("leveraged_price_ratio"), winner(80, 100, 400, 100, short=True)) == [5.0]
+    assert scores_of(rule_of("leveraged_price_ratio"), winner(100, 80, 400, 100)) == [5.0], (
         "a long of the same ratio"
     )
 
@@ -246,8 +249,8 @@ def test_return_times_leverage(cases: dict[str, Any]) -> None:
 
 
 def test_return_alone() -> None:
-    assert scores_of(rule_of("entry_return"), winner(150, 100, 10, 1)).tolist() == [0.5]
-    assert scores_of(rule_of("entry_return"), winner(80, 100, 400, 100, short=True)).tolist() == [0.2]
+    assert scores_of(rule_of("entry_return"), winner(150, 100, 10, 1)) == [0.5]
+    assert scores_of(rule_of("entry_return"), winner(80, 100, 400, 100, short=True)) == [0.2]
 
 
 def test_return_times_the_risk_of_the_position() -> None:
@@ -256,11 +259,11 @@ def test_return_times_the_risk_of_the_position() -> None:
     found = scores_of(
         rule_of("return_at_risk"), winner(150 * one, 100 * one, 0, 24 * one, maintenance=6 * one)
     )
-    assert found.tolist() == [0.125]
+    assert found == [0.125]
     found = scores_of(
         rule_of("return_at_risk"), winner(150 * one, 100 * one, 0, one // 2, maintenance=6 * one)
     )
-    assert found.tolist() == [3.0]
+    assert found == [3.0]
 
 
 def test_wallet_return_times_the_risk_of_the_account() -> None:
@@ -269,9 +272,9 @@ def test_wallet_return_times_the_risk_of_the_account() -> None:
     rule = rule_of("wallet_return_at_risk")
     account = {"pool_maintenance": 12 * one, "maintenance": 5 * one}
     found = scores_of(rule, winner(150 * one, 100 * one, 0, 48 * one, wallet=200 * one, **account))
-    assert found.tolist() == [0.0625]
+    assert found == [0.0625]
     found = scores_of(rule, winner(150 * one, 100 * one, 0, 48 * one, wallet=-7 * one, **account))
-    assert found.tolist() == [12.5]
+    assert found == [12.5]
 
 
 # --- the ranking -----------------------------------------------------------------------------------

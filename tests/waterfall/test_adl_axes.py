@@ -9,16 +9,15 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from replay.errors import RulesError
-from replay.loop.adl import Winners, scores_of
 from replay.rules import load_rules
 from replay.rules.compile import compile_rules
 from replay.rules.plan import Adl
 from replay.units import ATOM
 from tests.waterfall.days import HYPERLIQUID, Day, account, marks, replayed
+from tests.waterfall.small import candidate, scores_of
 
 D = Decimal
 MARKET = 'markets = [{ name = "BTC", tick = 0.1, lot = 0.001 }]\n'
@@ -135,26 +134,13 @@ def test_the_loss_rule_decides_who_follows_when_no_winner_is_left(
     assert made.one('SELECT sum("left") FROM liquidations') == (0 if then else 4)
 
 
-def one(**columns: int) -> Winners:
-    """A long of 2 from 100 at 150 in a pool of 1,000 notional; money in whole units."""
-    whole = {
-        "size": 2,
-        "cost": 200,
-        "value": 300,
-        "equity": 50,
-        "notional": 1_000,
-        "share": 20,
-        "maintenance": 3,
-    }
-    whole |= {"pool_maintenance": 10, "wallet": 25} | columns
-    scaled = {name: np.array([n if name == "size" else n * ATOM]) for name, n in whole.items()}
-    flags = {"position": np.zeros(1, np.int64), "pool": np.zeros(1, np.int64), "known": np.ones(1, np.uint8)}
-    return Winners(**scaled, **flags)
-
-
 def scored(profit_term: str, leverage_term: str, equity_scope: str, **columns: int) -> float:
+    """The score of a long of 2 from 100 at 150 in a pool of 1,000 notional; money in whole units."""
+    whole = {"cost": 200, "value": 300, "equity": 50, "notional": 1_000, "share": 20, "maintenance": 3}
+    whole |= {"pool_maintenance": 10, "wallet": 25} | columns
+    scaled = {name: value * ATOM for name, value in whole.items()}
     rule = Adl(profit_term, leverage_term, equity_scope, "exclude", "mark", 0, 0, lights=5)
-    return float(scores_of(rule, one(**columns))[0])
+    return scores_of(rule, candidate(size=2, **scaled))[0]
 
 
 @pytest.mark.parametrize(

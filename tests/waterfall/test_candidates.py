@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from replay.loop.adl import rank_winners
-from replay.loop.candidates import BOUNDED, OPEN, SETTLED, Candidates, list_candidates, room_for, settle
-from replay.loop.holders import holders_in_profit
+from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, SETTLED, list_candidates, settle
+from replay.loop.holders import holders_in, in_profit
 from replay.loop.ledger import add_cash
+from replay.loop.ranking import rank_winners
 from replay.loop.state import SNAPSHOTS, State
 from replay.rules.compile import NAMED_SCORES
 from replay.rules.plan import Adl
-from tests.waterfall.small import ATOMS, Margin, hold, inverse, linear, set_mark, state_of
+from tests.waterfall.small import ATOMS, Array, Margin, hold, inverse, linear, set_mark, state_of
 
 MARKETS = 3
 RATE_ONE = 10**12
@@ -68,29 +68,31 @@ def test_the_first_of_a_queue_are_the_first_of_all(rule: Adl) -> None:
             if not state.pools[pool]["special"]:
                 add_cash(state.arrays, pool, int(rng.integers(-500, 5_000)) * ATOMS)
         market = step % MARKETS
-        few = rank_winners(state, market, rule, losers_are_long=True, need=1)
+        need = int(rng.integers(1, 20_000))
+        few = rank_winners(state, market, rule, losers_are_long=True, need=need)
         every = rank_winners(state, market, rule, losers_are_long=True)
-        count = len(few.position)
-        assert 64 <= count <= len(every.position)
         assert few.candidates == every.candidates == len(every.position)
-        for name in ("score", "lights"):
-            assert getattr(few, name)[:64].tolist() == getattr(every, name)[:64].tolist()
-        assert few.position[:64].tolist() == every.position[:64].tolist()
+        count = min(int(np.searchsorted(np.cumsum(every.size), need)) + 1, len(every.position))
+        assert len(few.position) == count, "no more than the need takes"
+        for name in ("position", "score", "lights"):
+            assert getattr(few, name).tolist() == getattr(every, name)[:count].tolist()
 
 
-def shorts(state: State) -> Candidates:
-    """The shorts in profit of the first market, those bounded that can be."""
-    slots = holders_in_profit(state, 0, is_long=False, with_losers=False)
-    listed = room_for(len(slots) + 1)
-    count, _ = list_candidates(state.arrays, slots, False, np.zeros(SNAPSHOTS), listed)
-    return listed.rows(slice(count))
+def shorts(state: State) -> Array:
+    """The shorts in profit of the first market, those bounded that can be, as CANDIDATE records."""
+    slots = in_profit(state.arrays, 0, holders_in(state, 0), False, False)
+    found = np.zeros(len(slots) + 1, CANDIDATE)
+    nobody = np.zeros(0, np.int64)
+    count, _ = list_candidates(state.arrays, slots, False, nobody, True, np.zeros(SNAPSHOTS), found)
+    return found[:count]
 
 
 def standings(state: State) -> list[int]:
-    listed = shorts(state)
-    settle(state.arrays, listed, np.flatnonzero(listed.standing == OPEN))
-    assert set(listed.standing) <= {BOUNDED, SETTLED}
-    return [int(standing) for standing in listed.standing]
+    found = shorts(state)
+    settle(state.arrays, found, np.flatnonzero(found["standing"] == OPEN), True)
+    standings: list[int] = found["standing"].tolist()
+    assert set(standings) <= {BOUNDED, SETTLED}
+    return standings
 
 
 def test_bounds_of_a_pool_end_with_a_booking_to_it_or_a_far_move() -> None:
@@ -116,11 +118,11 @@ def test_bounds_hold_what_a_pool_is_worth_later() -> None:
     hold(state, "short", -10, 100, 1_000)
     standings(state)
     set_mark(state, 75)
-    row = shorts(state).rows(0)
-    assert row.equity == pytest.approx((1_200 - 800 / 15) * ATOMS, rel=1e-6)
-    assert row.notional == pytest.approx(800 * 80 / 75 * ATOMS, rel=1e-6)
-    assert row.equity <= 1_250 * ATOMS, "which is its equity at 75"
-    assert row.pool_maintenance == pytest.approx(8 * 80 / 75 * ATOMS, rel=1e-6), "1 % of the notional"
+    row = shorts(state)[0]
+    assert row["equity"] == pytest.approx((1_200 - 800 / 15) * ATOMS, rel=1e-6)
+    assert row["notional"] == pytest.approx(800 * 80 / 75 * ATOMS, rel=1e-6)
+    assert row["equity"] <= 1_250 * ATOMS, "which is its equity at 75"
+    assert row["pool_maintenance"] == pytest.approx(8 * 80 / 75 * ATOMS, rel=1e-6), "1 % of the notional"
 
 
 def test_the_maintenance_bound_of_who_may_reach_a_tier_is_that_of_the_tier() -> None:
@@ -131,8 +133,8 @@ def test_the_maintenance_bound_of_who_may_reach_a_tier_is_that_of_the_tier() -> 
     hold(state, "short", -10, 100, 1_000)
     standings(state)
     set_mark(state, 81)
-    row = shorts(state).rows(0)
-    assert row.pool_maintenance == pytest.approx(0.03 * 1_000 * ATOMS, rel=1e-6)
+    row = shorts(state)[0]
+    assert row["pool_maintenance"] == pytest.approx(0.03 * 1_000 * ATOMS, rel=1e-6)
 
 
 def test_the_other_ranking_is_no_shortcut() -> None:

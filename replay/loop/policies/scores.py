@@ -1,12 +1,14 @@
 """Scores of the queue: profit term x leverage term, and what becomes of losers.
 
 Axes ``adl.profit_term``, ``adl.leverage_term``, ``adl.loss_rule`` of venue-rules.md section 25 (I2 to I6). A
-larger score is closed earlier. The functions are plain arithmetic, so they serve floats and exact fractions.
+larger score is closed earlier. The functions are plain arithmetic, so they serve floats and exact fractions, columns
+of candidates and, compiled in :mod:`replay.loop.scoring`, one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,12 @@ from replay.loop.policies.winners import Array, Winners
 
 Term = Callable[[Winners], Array]
 LossRule = Callable[[Array, Array], Array]
+
+
+def choose(condition: Array, then: Any, otherwise: Any) -> Array:
+    """Return one or the other row by row; compiled for one row in :mod:`replay.loop.scoring`."""
+    chosen: Array = np.where(condition, then, otherwise)
+    return chosen
 
 
 def profit_on_entry(winners: Winners) -> Array:
@@ -28,7 +36,7 @@ def price_ratio(winners: Winners) -> Array:
     auto-deleveraging; for shorts in the natural reading.
     """
     larger, smaller = np.maximum(winners.value, winners.entry), np.minimum(winners.value, winners.entry)
-    return np.where(winners.profit < 0, smaller, larger) / np.where(winners.profit < 0, larger, smaller)
+    return choose(winners.profit < 0, smaller, larger) / choose(winners.profit < 0, larger, smaller)
 
 
 def profit_on_wallet(winners: Winners) -> Array:
@@ -74,8 +82,8 @@ def notional_on_equity(winners: Winners) -> Array:
 
 def maintenance_on_equity(winners: Winners) -> Array:
     """Maintenance over equity, 0 where the equity is not above zero. Sources: Binance, Aster, Aevo, Gate."""
-    safe = np.where(winners.equity > 0, winners.equity, 1)
-    return np.where(winners.equity > 0, winners.maintenance / safe, 0)
+    safe = choose(winners.equity > 0, winners.equity, 1)
+    return choose(winners.equity > 0, winners.maintenance, 0) / safe
 
 
 def maintenance_on_equity_of_one(winners: Winners) -> Array:
@@ -90,8 +98,8 @@ def entry_on_margin(winners: Winners) -> Array:
 
 def divide(profits: Array, leverage: Array) -> Array:
     """Profit times leverage; a loss is divided by it. Sources: BitMEX, MEXC, KuCoin, Extended, Bitget."""
-    safe = np.where(leverage == 0, 1, leverage)
-    return np.where(profits > 0, profits * leverage, profits / safe)
+    safe = choose(leverage == 0, 1, leverage)
+    return choose(profits > 0, profits * leverage, profits / safe)
 
 
 def product(profits: Array, leverage: Array) -> Array:
@@ -101,12 +109,12 @@ def product(profits: Array, leverage: Array) -> Array:
 
 def zero(profits: Array, leverage: Array) -> Array:
     """Profit times leverage; a loser scores zero, so losers tie. Sources: Binance, Aster, Aevo."""
-    return np.where(profits > 0, profits, 0) * leverage
+    return choose(profits > 0, profits, 0) * leverage
 
 
 def exclude(profits: Array, leverage: Array) -> Array:
     """Profit times leverage; a loser is no candidate. Source: Hyperliquid."""
-    return np.where(profits > 0, profits * leverage, -np.inf)
+    return choose(profits > 0, profits * leverage, -np.inf)
 
 
 PROFIT_TERMS: Mapping[str, Term] = {
@@ -129,7 +137,7 @@ LEVERAGE_TERMS: Mapping[str, Term] = {
 
 def smaller_abs_first(profits: Array, leverage: Array) -> Array:
     """Profit times leverage; losers come behind, the smaller loss first. Source: axis I5."""
-    return np.where(profits > 0, profits * leverage, profits)
+    return choose(profits > 0, profits * leverage, profits)
 
 
 LOSS_RULES: Mapping[str, LossRule] = {
@@ -141,20 +149,29 @@ LOSS_RULES: Mapping[str, LossRule] = {
 }
 """Registered terms and rules, by the name rule files use."""
 
+RATIOS = ("price_ratio", "entry_value")
+"""Profit terms that are above zero also for a loss, so that it is the profit that tells winners from losers."""
+
+
+def losses_behind(winners: Winners, joined: Array) -> Array:
+    """Put losers behind all winners, by their loss over entry: ``smaller_abs_first`` of a ratio."""
+    return choose(winners.profit > 0, joined, winners.profit / winners.entry)
+
+
+def losses_out(winners: Winners, joined: Array) -> Array:
+    """Let no loser be a candidate: ``exclude`` of a ratio."""
+    return choose(winners.profit > 0, joined, -np.inf)
+
 
 def score(winners: Winners, *, profit_term: str, leverage_term: str, loss_rule: str) -> Array:
-    """Return the score of each candidate: its terms joined under the loss rule.
-
-    With ``price_ratio`` being at least one for whoever is in profit, winners and losers are told apart by
-    the profit, not by the term.
-    """
+    """Return the score of each candidate: its terms joined under the loss rule."""
     profits, leverage = PROFIT_TERMS[profit_term](winners), LEVERAGE_TERMS[leverage_term](winners)
-    if profit_term in ("price_ratio", "entry_value"):
-        joined = profits * leverage
-        if loss_rule == "smaller_abs_first":
-            joined = np.where(winners.profit > 0, joined, winners.profit / winners.entry)
-        return np.where(winners.profit > 0, joined, -np.inf) if loss_rule == "exclude" else joined
-    return LOSS_RULES[loss_rule](profits, leverage)
+    if profit_term not in RATIOS:
+        return LOSS_RULES[loss_rule](profits, leverage)
+    joined = profits * leverage
+    if loss_rule == "smaller_abs_first":
+        return losses_behind(winners, joined)
+    return losses_out(winners, joined) if loss_rule == "exclude" else joined
 
 
 def in_order(scores: Array, *tie_breaks: Array) -> Array:

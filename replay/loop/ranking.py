@@ -1,0 +1,220 @@
+"""The ranking of winners of one market and side: who is closed first.
+
+Scores are floating point for order only; equal scores fall back to the tie-breaks of the rules, then the pool, then
+the position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.kernels import allocating_kernel, i64, kernel
+from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, list_candidates, settle
+from replay.loop.holders import Holders, holders_in, in_profit
+from replay.loop.scoring import Scoring, comes_before, fill_scores, scoring_of
+from replay.loop.state import SNAPSHOTS, Arrays, State
+from replay.rules.plan import Adl
+from replay.units import BOUND
+
+Array = npt.NDArray[Any]
+
+_ALL = -1
+"""Of a need: all candidates are ranked."""
+
+_AT_ONCE = 16
+"""Candidates of the top of the queue that are valued together, so that waits for memory overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Winners of one market and side in the order in which a queue closes them.
+
+    ``winners`` are CANDIDATE records, ``candidates`` is how many there are; where only what a queue needs was asked
+    for, ``winners`` are the first of them.
+    """
+
+    winners: Array
+    lights: Array
+    candidates: int
+
+    @property
+    def score(self) -> Array:
+        """Return the scores."""
+        return self.winners["score"]
+
+    @property
+    def position(self) -> Array:
+        """Return the position slots."""
+        return self.winners["position"]
+
+    @property
+    def pool(self) -> Array:
+        """Return the pools."""
+        return self.winners["pool"]
+
+    @property
+    def size(self) -> Array:
+        """Return the unsigned sizes, int64."""
+        return self.winners["size"].copy()
+
+
+_NOBODY = Ranking(np.zeros(0, CANDIDATE), np.zeros(0, np.int64), 0)
+
+
+def rank_winners(
+    state: State, market: int, rule: Adl, *, losers_are_long: bool, need: int | None = None
+) -> Ranking:
+    """Rank the positions on the other side of a market.
+
+    Pools in breach, pseudo accounts, pools without equity, and accounts and markets that the rules spare are no
+    candidates; positions without profit only where the loss rule has them. Pools of unknown equity come last, as
+    if their equity were the position's own value.
+
+    Args:
+        state: The state at the end of the step.
+        market: The market.
+        rule: How they are scored, and how many steps the indicator has.
+        losers_are_long: Side of the losers; winners are on the other.
+        need: Quantity that a queue is to close, so that those behind need no order; None ranks all.
+    """
+    if market in rule.exempt_markets or not state.arrays.markets[market]["has_mark"]:
+        return _NOBODY
+    winners, candidates, total = ranked(
+        state.arrays,
+        market,
+        holders_in(state, market),
+        scoring_of(rule),
+        not losers_are_long,
+        rule.loss_rule != "exclude",
+        np.array([state.account(name) for name in rule.exempt_accounts], np.int64),
+        _ALL if need is None else need,
+    )
+    return Ranking(winners, indicator(winners["size"], rule.lights, int(total)), int(candidates))
+
+
+@allocating_kernel
+def ranked(
+    s: Arrays,
+    market: int,
+    holders: Holders,
+    rules: Scoring,
+    is_long: bool,
+    with_losers: bool,
+    spared: Array,
+    need: int,
+) -> tuple[Array, int, int]:
+    """Return the first of a queue as CANDIDATE records, how many candidates there are, and the quantity of all.
+
+    A heap holds the candidates by what they score, or score at most. The first of it is next in rank if that is
+    exact; if it is a bound, the first few are valued and find their places.
+
+    Args:
+        s: The state.
+        market: The market, with a mark.
+        holders: The list of its open positions.
+        rules: How candidates are scored.
+        is_long: The side of the winners.
+        with_losers: Whether positions without profit are candidates too.
+        spared: int64, accounts that the rules spare.
+        need: Quantity of the first that are asked for; negative: all.
+    """
+    slots = in_profit(s, market, holders, is_long, with_losers)
+    with_share = rules.of_position or need < 0
+    candidates = np.empty(len(slots) + 1, CANDIDATE)
+    listed, _ = list_candidates(s, slots, with_losers, spared, with_share, np.zeros(SNAPSHOTS), candidates)
+    heap, total = _heap_of(s, candidates, listed, with_share)
+    size = len(heap)
+    fill_scores(candidates, heap, rules)
+    for place in range(size // 2 - 1, -1, -1):
+        _sift_down(candidates, heap, size, place, rules.ties)
+    rows = np.empty(size, np.int64)
+    count, left = i64(0), i64(need)
+    while count < len(rows) and (need < 0 or left > 0):
+        first = heap[0]
+        if candidates[first].standing == BOUNDED:
+            _settle_first(s, candidates, heap, size, rules, with_share)
+            continue
+        rows[count] = first
+        count += 1
+        left -= candidates[first].size
+        size -= 1
+        heap[0] = heap[size]
+        _sift_down(candidates, heap, size, 0, rules.ties)
+    return candidates[rows[:count]], len(rows), total
+
+
+@allocating_kernel
+def _heap_of(s: Arrays, candidates: Array, listed: int, with_share: bool) -> tuple[Array, int]:
+    """Value the candidates of which nothing is known; return the rows of those that are some, and their quantity."""
+    unknown = np.empty(listed, np.int64)
+    count = 0
+    for row in range(listed):
+        if candidates[row].standing == OPEN:
+            unknown[count] = row
+            count += 1
+    settle(s, candidates, unknown[:count], with_share)
+    rows = np.empty(listed, np.int64)
+    count, total = 0, i64(0)
+    for row in range(listed):
+        if candidates[row].standing != OUT:
+            rows[count] = row
+            count += 1
+            total += candidates[row].size
+    return rows[:count], total
+
+
+@allocating_kernel
+def _settle_first(
+    s: Arrays, candidates: Array, heap: Array, size: int, rules: Scoring, with_share: bool
+) -> None:
+    """Value the bounded ones at the top of the heap, and mend it."""
+    first = np.empty(_AT_ONCE, np.int64)
+    count, end = 0, min(_AT_ONCE, size)
+    for place in range(end):
+        if candidates[heap[place]].standing == BOUNDED:
+            first[count] = heap[place]
+            count += 1
+    settle(s, candidates, first[:count], with_share)
+    fill_scores(candidates, first[:count], rules)
+    for place in range(end - 1, -1, -1):
+        _sift_down(candidates, heap, size, place, rules.ties)
+
+
+@kernel
+def _sift_down(candidates: Array, heap: Array, size: int, place: int, ties: Array) -> None:
+    """Let a row find its place below in a heap whose first comes before all others."""
+    row = heap[place]
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and comes_before(candidates[heap[child + 1]], candidates[heap[child]], ties):
+            child += 1
+        if not comes_before(candidates[heap[child]], candidates[row], ties):
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = row
+
+
+def indicator(sizes: Array, lights: int, total: int | None = None) -> Array:
+    """Return how many of ``lights`` are lit per rank: all for the first n-th, one for the last.
+
+    Source: BitMEX's steps of 20 % of cumulative quantity, the last contract of a position deciding.
+
+    Args:
+        sizes: Quantities in order of rank, of all or of the first of them.
+        lights: How many steps there are.
+        total: Quantity of all ranks, if ``sizes`` are only the first.
+    """
+    total = int(sizes.sum()) if total is None else total
+    if total == 0:
+        return np.zeros(len(sizes), np.int64)
+    reached = np.cumsum(sizes)
+    if total < BOUND // lights:
+        return lights + 1 - -(-lights * reached // total)
+    return np.array([lights + 1 - -(-lights * x // total) for x in reached.tolist()], np.int64)
