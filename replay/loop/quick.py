@@ -27,7 +27,7 @@ from replay.loop.state import (
     note_change,
     position_of,
 )
-from replay.loop.watch import floor_on
+from replay.loop.watch import floor_on, renew
 from replay.tape.read import NONE, Fills
 from replay.tape.schema import FillKind, Grade
 from replay.units import BOUND
@@ -123,12 +123,13 @@ def quick_fills(
         fits = abs(size + qty) < BOUND and abs(cost) < BOUND and abs(pool.cash) + abs(change) < BOUND
         if not fits or abs(fees.cash) + abs(fee) >= BOUND:
             break
+        is_bare, is_dirty = False, False
         if is_watched and not pool.special and pool.grade != _UNKNOWN:
             if pool.waiting:
                 break
-            is_dirty = False
             if size + qty == 0 or p.hi == 0 or m.mark < p.lo or m.mark > p.hi:
-                is_dirty = size + qty != 0 or m.has_mark == 0
+                is_bare = size + qty != 0
+                is_dirty = m.has_mark == 0
                 floor = p.floor
                 if size + qty == 0:
                     floor = i64(0)
@@ -157,6 +158,10 @@ def quick_fills(
         p.cost = cost
         pool.cash += change
         pool.reserve += change
+        if is_bare and not pool.dirty and not renew(s, slot):
+            pool.dirty = 1
+            s.dirty[counters[DIRTY]] = p.pool
+            counters[DIRTY] += 1
         pool.valued = 0
         pool.turnover = min(pool.turnover + turnover, BOUND)
         fees.cash += fee

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from replay.exact import OVERFLOW
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.guard import follow
-from replay.loop.margin import WORST, is_valued, notional_at, slack, term, term_at, term_of
+from replay.loop.margin import WORST, notional_at, slack, term, term_at, term_of
 from replay.loop.state import (
     ANCHORING,
     BREACHES,
@@ -98,6 +98,26 @@ def _first_mark_reaching(m: Any, size: int, notional: int, low: int, high: int) 
 
 
 @kernel
+def _least_at_edges(
+    tiers: Array, m: Any, size: int, cost: int, marks: tuple[int, int], notionals: tuple[int, int], least: int
+) -> int:
+    """Return the lesser of ``least`` and of ``f`` on both sides of each edge of a tier between two marks, ascending."""
+    first, last = i64(m.first_tier), i64(m.end_tier)
+    if last - first <= 1 or m.margin_basis != BY_NOTIONAL:
+        return least
+    smaller, larger = min(notionals[0], notionals[1]), max(notionals[0], notionals[1])
+    for tier in range(first + 1, last):
+        edge = tiers[tier].start
+        if edge > larger:
+            break
+        if edge > smaller:
+            mark = _first_mark_reaching(m, size, edge, marks[0], marks[1])
+            least = min(least, term_of(tiers, m, size, cost, mark - 1))
+            least = min(least, term_of(tiers, m, size, cost, mark))
+    return least
+
+
+@kernel
 def floor_on(tiers: Array, m: Any, size: int, cost: int, low: int, high: int) -> int:
     """Return the least ``f`` of a position of a size and cost over the marks ``[low, high]``.
 
@@ -109,19 +129,21 @@ def floor_on(tiers: Array, m: Any, size: int, cost: int, low: int, high: int) ->
     if at_low == OVERFLOW or at_high == OVERFLOW:
         return WORST
     least = min(term_at(tiers, m, size, cost, at_low), term_at(tiers, m, size, cost, at_high))
-    first, last = i64(m.first_tier), i64(m.end_tier)
-    if last - first <= 1 or m.margin_basis != BY_NOTIONAL:
-        return least
-    smaller, larger = min(at_low, at_high), max(at_low, at_high)
-    for tier in range(first + 1, last):
-        edge = tiers[tier].start
-        if edge > larger:
-            break
-        if edge > smaller:
-            mark = _first_mark_reaching(m, size, edge, low, high)
-            least = min(least, term_of(tiers, m, size, cost, mark - 1))
-            least = min(least, term_of(tiers, m, size, cost, mark))
-    return least
+    return _least_at_edges(tiers, m, size, cost, (low, high), (at_low, at_high), least)
+
+
+@kernel
+def _floor_to(
+    tiers: Array, m: Any, size: int, cost: int, mark: int, notional: int, now: int, end: int
+) -> int:
+    """Return :func:`floor_on` between a mark, at which notional and ``f`` are known, and another on either side."""
+    at_end = notional_at(m, size, end)
+    if at_end == OVERFLOW:
+        return WORST
+    least = min(now, term_at(tiers, m, size, cost, at_end))
+    if end < mark:
+        return _least_at_edges(tiers, m, size, cost, (end, mark), (at_end, notional), least)
+    return _least_at_edges(tiers, m, size, cost, (mark, end), (notional, at_end), least)
 
 
 @kernel
@@ -150,7 +172,8 @@ def touch(s: Arrays, slot: int) -> None:
         return
     mark = s.markets[p.market].mark
     if p.hi == 0 or mark < p.lo or mark > p.hi:
-        soil(s, p.pool)
+        if not s.markets[p.market].has_mark or not renew(s, slot):
+            soil(s, p.pool)
         return
     floor = floor_on(s.tiers, s.markets[p.market], p.size, p.cost, p.lo, p.hi)
     if floor == WORST:
@@ -235,8 +258,8 @@ def _has_room(s: Arrays, heap: int) -> bool:
 
 
 @kernel
-def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
-    """Give a position a wide band round the mark over which ``f >= target``.
+def _band(s: Arrays, slot: int, share: int) -> None:
+    """Give a position a wide band round the mark over which ``f`` falls by no more than a share.
 
     On the side on which the position loses the search starts where a straight line reaches the target, and
     halves the step until the exact floor does; on the other side it starts with the band that it has, if that is
@@ -244,28 +267,30 @@ def _band(s: Arrays, slot: int, mark: int, target: int) -> None:
     """
     p = s.positions[slot]
     m, size, cost = s.markets[p.market], p.size, p.cost
+    mark = m.mark
     notional = notional_at(m, size, mark)
-    room = term(s.tiers, m, p, mark) - target
-    straight = i64(min(float(mark) * float(room) / max(float(notional), 1.0) * 0.98, float(_HIGHEST_MARK)))
+    now = term_at(s.tiers, m, size, cost, notional)
+    target = now - share
+    straight = i64(min(float(mark) * float(share) / max(float(notional), 1.0) * 0.98, float(_HIGHEST_MARK)))
     low, step = 1, mark - 1
     if size > 0:
         step = min(step, straight)
         low = mark - step
-    below = floor_on(s.tiers, m, size, cost, low, mark)
+    below = _floor_to(s.tiers, m, size, cost, mark, notional, now, low)
     while step > 0 and below < target:
         step //= 2
         low = mark - step
-        below = floor_on(s.tiers, m, size, cost, low, mark)
+        below = _floor_to(s.tiers, m, size, cost, mark, notional, now, low)
     high = p.hi if p.hi > 2 * mark else min(4 * mark, _HIGHEST_MARK)
     step = high - mark
     if size < 0:
         step = min(step, straight)
         high = mark + step
-    above = floor_on(s.tiers, m, size, cost, mark, high)
+    above = _floor_to(s.tiers, m, size, cost, mark, notional, now, high)
     while step > 0 and above < target:
         step //= 2
         high = mark + step
-        above = floor_on(s.tiers, m, size, cost, mark, high)
+        above = _floor_to(s.tiers, m, size, cost, mark, notional, now, high)
     if p.lo != low:
         _push(s, 2 * p.market, -low, slot)
     if p.hi != high:
@@ -286,27 +311,31 @@ def wake(s: Arrays, market: int) -> None:
         while s.heaps[heap].size > 0 and s.entries[start].key < threshold:
             key, slot = s.entries[start].key, i64(s.entries[start].position)
             _pop(s, heap)
-            if _is_live(s, heap, key, slot) and not _renew(s, market, slot, mark):
+            if _is_live(s, heap, key, slot) and not renew(s, slot):
                 _void(s, slot)
                 soil(s, s.positions[slot].pool)
 
 
 @kernel
-def _renew(s: Arrays, market: int, slot: int, mark: int) -> bool:
+def renew(s: Arrays, slot: int) -> bool:
     """Give one position a new band from the reserve of its pool, so that its others need not be looked at.
 
-    A quarter of what the pool then has left goes into the band. The certificate holds as before: the reserve
+    Half of what the pool then has left goes into the band. The certificate holds as before: the reserve
     stays ``cash + sum floor`` and every other band is as it was.
+
+    Args:
+        s: The state.
+        slot: An open position of a watched pool in a market with a mark.
 
     Returns:
         False if the pool has to be judged: it is dirty already, or its reserve would be used up.
     """
     p = s.positions[slot]
-    pool = s.pools[p.pool]
+    pool, market = s.pools[p.pool], i64(p.market)
     down, up = s.heaps[2 * market], s.heaps[2 * market + 1]
-    if pool.dirty or pool.waiting or down.size >= down.room or up.size >= up.room:
+    if pool.dirty or pool.waiting or s.counters[ANCHORING] or down.size >= down.room or up.size >= up.room:
         return False
-    now = term(s.tiers, s.markets[market], p, mark)
+    now = term(s.tiers, s.markets[market], p, s.markets[market].mark)
     if now == WORST:
         return False
     left = pool.reserve - p.floor + now
@@ -314,7 +343,7 @@ def _renew(s: Arrays, market: int, slot: int, mark: int) -> bool:
     if share <= 0 or left - share < s.counters[LEAST_SLACK]:
         return False
     pool.reserve -= p.floor
-    _band(s, slot, mark, now - share)
+    _band(s, slot, share)
     pool.reserve += p.floor
     s.counters[RENEWED] += 1
     return True
@@ -345,32 +374,41 @@ def _mend(s: Arrays, pool: int) -> bool:
             left = p.reserve + now
             if now == WORST or left // 2 < s.counters[LEAST_SLACK] or left < 0:
                 return False
-            _band(s, slot, m.mark, now - left // 4)
+            _band(s, slot, left // 4)
             p.reserve += position.floor
         slot = position.next
     return p.reserve >= s.counters[LEAST_SLACK]
 
 
 @kernel
-def _rearm(s: Arrays, pool: int, margin: int) -> None:
+def _rearm(s: Arrays, pool: int, open_positions: int, margin: int) -> None:
     """Give a pool with slack ``margin`` >= 0 a new certificate; half of the slack stays in reserve."""
-    open_positions = 0
-    slot = s.pools[pool].first
-    while slot >= 0:
-        if s.positions[slot].size != 0:
-            open_positions += 1
-        slot = s.positions[slot].next
     share = margin // (2 * open_positions)
     reserve = s.pools[pool].cash
     slot = s.pools[pool].first
     while slot >= 0:
         p = s.positions[slot]
         if p.size != 0:
-            mark = s.markets[p.market].mark
-            _band(s, slot, mark, term(s.tiers, s.markets[p.market], p, mark) - share)
+            _band(s, slot, share)
             reserve += p.floor
         slot = p.next
     s.pools[pool].reserve = reserve
+
+
+@kernel
+def _look_over(s: Arrays, pool: int) -> tuple[int, int]:
+    """Return how many positions of a pool are open, -1 if one has no mark, and how many have no band."""
+    count, bare = i64(0), i64(0)
+    slot = s.pools[pool].first
+    while slot >= 0:
+        p = s.positions[slot]
+        if p.size != 0:
+            if s.markets[p.market].has_mark == 0:
+                return i64(-1), bare
+            count += 1
+            bare += p.hi == 0
+        slot = p.next
+    return count, bare
 
 
 @kernel
@@ -408,22 +446,23 @@ def judge(s: Arrays) -> bool:
             touched += bring_near(s, s.dirty, i, min(i + TOUCHED, count), cursors)
         pool = s.dirty[i]
         expired = s.counters[ANCHORING] and s.pools[pool].anchor_ts != s.counters[STEP_TS]
-        if expired or not is_valued(s, pool):
+        open_positions, bare = _look_over(s, pool)
+        if expired or open_positions < 0:
             s.pools[pool].dirty = 0
             done += 1
             continue
-        is_flat = _is_flat(s, pool)
-        if not is_flat and not _heaps_have_room(s, pool):
+        is_flat, is_proved = open_positions == 0, s.pools[pool].reserve >= s.counters[LEAST_SLACK]
+        if not is_flat and (bare or not is_proved) and not _heaps_have_room(s, pool):
             room = False
             break
-        is_sound = is_flat or _mend(s, pool)
+        is_sound = is_flat or (is_proved if bare == 0 else _mend(s, pool))
         margin = i64(0) if is_sound else slack(s, pool)
         s.pools[pool].in_breach = not is_sound and margin < s.counters[LEAST_SLACK]
         if s.pools[pool].in_breach:
             s.breaches[s.counters[BREACHES]] = pool
             s.counters[BREACHES] += 1
         elif not is_sound:
-            _rearm(s, pool, margin)
+            _rearm(s, pool, open_positions, margin)
         if s.pools[pool].waiting and not s.pools[pool].in_breach:
             s.pools[pool].waiting = 0
             s.counters[RESTORED] += 1
