@@ -10,9 +10,19 @@ import numpy.typing as npt
 
 from replay.errors import ConservationError, TapeError
 from replay.exact import OVERFLOW, contract_value, signed_value
-from replay.kernels import i64, kernel
+from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.margin import is_valued, notional_at, valuation
-from replay.loop.state import ENTRY_UNKNOWN, POOLS, POSITIONS, Arrays, State, pool_of, position_of
+from replay.loop.state import (
+    ENTRY_UNKNOWN,
+    POOLS,
+    POSITIONS,
+    TOUCHED,
+    Arrays,
+    State,
+    bring_near,
+    pool_of,
+    position_of,
+)
 from replay.loop.watch import soil
 from replay.tape.read import Tape
 from replay.tape.schema import Grade, Payoff
@@ -188,21 +198,36 @@ def check_conservation(state: State, ts: int) -> Conservation:
     return sums
 
 
-@kernel
-def _value_pools(s: Arrays, equity: Array, maintenance: Array, notional: Array, valued: Array) -> None:
-    for pool in range(s.counters[POOLS]):
-        valued[pool] = is_valued(s, pool)
-        if valued[pool]:
-            equity[pool], maintenance[pool], notional[pool] = valuation(s, pool)
+@dataclass(frozen=True, slots=True)
+class Valuations:
+    """What every pool is worth at the current marks, in atoms; ``valued`` is 0 where a market has no mark yet."""
+
+    equity: Array
+    maintenance: Array
+    notional: Array
+    valued: Array
 
 
-def _valuations(state: State) -> tuple[Array, Array, Array, Array]:
-    """Value every pool at the current marks; the last array is 0 where a market has no mark yet."""
+def valuations_of(state: State) -> Valuations:
+    """Value every pool at the current marks."""
     pools = len(state.pools)
     equity, maintenance, notional = (np.zeros(pools, np.int64) for _ in range(3))
     valued = np.zeros(pools, np.uint8)
     _value_pools(state.arrays, equity, maintenance, notional, valued)
-    return equity, maintenance, notional, valued
+    return Valuations(equity, maintenance, notional, valued)
+
+
+@allocating_kernel
+def _value_pools(s: Arrays, equity: Array, maintenance: Array, notional: Array, valued: Array) -> int:
+    """Fill what the pools are worth; the sum over what was touched has no meaning."""
+    pools, cursors, touched = np.arange(len(equity)), np.empty(TOUCHED, np.int64), i64(0)
+    for pool in range(len(pools)):
+        if pool % TOUCHED == 0:
+            touched += bring_near(s, pools, pool, min(pool + TOUCHED, len(pools)), cursors)
+        valued[pool] = is_valued(s, pool)
+        if valued[pool]:
+            equity[pool], maintenance[pool], notional[pool] = valuation(s, pool)
+    return touched
 
 
 @kernel
@@ -219,10 +244,10 @@ def _values_at_mark(s: Arrays, markets: Array, sizes: Array, values: Array) -> i
     return -1
 
 
-def closing_tables(state: State) -> dict[str, dict[str, Any]]:
+def closing_tables(state: State, worth: Valuations) -> dict[str, dict[str, Any]]:
     """Return the rows of ``accounts_end`` and ``positions_end``, in order of pools and positions."""
     pools, positions = state.pools, state.positions
-    equity, maintenance, _, valued = _valuations(state)
+    equity, maintenance, valued = worth.equity, worth.maintenance, worth.valued
     unknown = (valued == 0) | ((pools["special"] == 0) & (pools["grade"] == Grade.UNKNOWN))
     kept = (positions["size"] != 0) | (positions["cost"] != 0) | (positions["recorded_size"] != 0)
     kept &= (
@@ -260,16 +285,15 @@ def closing_tables(state: State) -> dict[str, dict[str, Any]]:
     }
 
 
-def coverage(state: State) -> dict[str, dict[str, Any]]:
+def coverage(state: State, worth: Valuations) -> dict[str, dict[str, Any]]:
     """Return, per equity grade, how many pools there are and their open notional by currency, in atoms."""
     pools = state.pools
-    _, _, notional, _ = _valuations(state)
     result: dict[str, dict[str, Any]] = {}
     for grade in Grade:
         mine = (pools["special"] == 0) & (pools["grade"] == grade)
         by_currency: dict[str, int] = {}
         for ledger, (_, currency) in enumerate(state.ledgers):
-            total = exact_sum(notional[mine & (pools["ledger"] == ledger)])
+            total = exact_sum(worth.notional[mine & (pools["ledger"] == ledger)])
             if total:
                 by_currency[currency] = by_currency.get(currency, 0) + total
         result[grade.name.lower()] = {"pools": int(mine.sum()), "notional": by_currency}

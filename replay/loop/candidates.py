@@ -1,12 +1,13 @@
 """Who may be deleveraged, and at most how leveraged each is: compiled, so that a queue values few of them.
 
 A queue closes the first few of thousands. Valuing a pool means walking all its positions, so a pool that was
-valued before keeps what it was worth and the marks of that moment. While nothing is booked to it and no mark has
-moved by more than a factor ``x`` since, with notional ``N`` and equity ``E`` then::
+valued before keeps what it was worth and the marks of that moment. While nothing is booked to it and no value of a
+contract has grown by more than a factor ``1 + r`` or shrunk by more than a factor ``1 - f`` since, with notional ``N``,
+of which ``P`` has a positive value, and equity ``E`` then::
 
-    notional now <= x * N        equity now >= E - (x - 1) * N        maintenance now <= that at x * N
+    notional now <= (1 + r) * N   equity now >= E - f * P - r * (N - P)   maintenance now <= that at (1 + r) * N
 
-where the last is taken on the straight line if all positions stay in their tiers, else at the largest ``x``. Every
+where the last is taken on the straight line if all positions stay in their tiers, else at the largest ``r``. Every
 score rises with notional and maintenance and falls with equity, so these give a score that is not exceeded, and
 a pool whose bound is behind the last that is closed is never valued.
 """
@@ -60,22 +61,24 @@ CANDIDATE = np.dtype(
 OPEN, BOUNDED, SETTLED, OUT = range(4)
 """Of a candidate: nothing is known of its pool; bounds are; its figures are exact; it is none after all."""
 
-_WIDEST = 1 + 1 / SHARE_WIDER
+_WIDEST = 1 / SHARE_WIDER
 _FLOAT_SLACK = 1e-9
 
 
 @kernel
-def _largest_move(s: Arrays, snapshot: int, moves: Array) -> float:
-    """Return the largest factor by which a mark is above or below that of a snapshot; kept in ``moves``."""
+def _largest_moves(s: Arrays, snapshot: int, moves: Array) -> tuple[float, float]:
+    """Return by what part values have grown and shrunk at most since a snapshot; kept in ``moves``."""
     row = snapshot % SNAPSHOTS
-    if moves[row] == 0.0:
-        largest = 1.0
+    if moves[row, 0] == 0.0:
+        grown, shrunk = 1.0, 1.0
         for market in range(len(s.markets)):
-            before, now = float(s.snapshots[row, market]), float(s.markets[market].mark)
+            m, before = s.markets[market], float(s.snapshots[row, market])
             if before > 0.0:
-                largest = max(largest, max(before / now, now / before))
-        moves[row] = largest * (1 + _FLOAT_SLACK)
-    return float(moves[row])
+                factor = before / float(m.mark) if m.inverse != 0 else float(m.mark) / before
+                grown, shrunk = max(grown, factor), min(shrunk, factor)
+        moves[row, 0] = grown * (1 + _FLOAT_SLACK)
+        moves[row, 1] = 1.0 - shrunk * (1 - _FLOAT_SLACK)
+    return moves[row, 0] - 1.0, moves[row, 1]
 
 
 @kernel
@@ -96,17 +99,18 @@ def _bound(s: Arrays, pool: Any, number: int, c: Any, with_share: bool, moves: A
     age = s.counters[SNAPSHOT] - pool.snapshot
     if pool.valued <= 0 or pool.snapshot == 0 or age >= SNAPSHOTS:
         return False
-    x = _largest_move(s, i64(pool.snapshot), moves)
-    if x > _WIDEST:
+    grown, shrunk = _largest_moves(s, i64(pool.snapshot), moves)
+    if grown > _WIDEST:
         return False
     worth = s.valuations[number]
     # Each position is rounded to an atom, then and now.
     rounded = 4 * len(s.markets) + 2
-    more = i64(float(worth[2]) * (x - 1.0)) + rounded
-    equity, most = worth[0] - more, abs(worth[3])
+    lost = i64(float(worth[4]) * shrunk + float(worth[2] - worth[4]) * grown) + rounded
+    equity, most = worth[0] - lost, abs(worth[3])
     if worth[3] > 0:
-        most = min(most, worth[1] + i64(float(most - worth[1]) * (x - 1.0) * SHARE_WIDER) + rounded)
-    c.equity, c.notional, c.pool_maintenance = equity, worth[2] + more, most
+        most = min(most, worth[1] + i64(float(most - worth[1]) * grown * SHARE_WIDER) + rounded)
+    c.equity, c.pool_maintenance = equity, most
+    c.notional = worth[2] + i64(float(worth[2]) * grown) + rounded
     c.share = 1
     if with_share and equity > 0 and most > 0:
         c.share = max(muldiv(equity, min(c.maintenance, most), most, FLOOR), 1)
@@ -174,7 +178,7 @@ def list_candidates(
         with_losers: Whether positions without profit are candidates too.
         spared: int64, accounts that the rules spare.
         with_share: Whether maintenance and share of the positions are asked for.
-        moves: float64[SNAPSHOTS] of zeros to work in.
+        moves: float64[SNAPSHOTS, 2] of zeros to work in.
         candidates: CANDIDATE records, filled with what is ``OPEN`` or ``BOUNDED``; one more than there are slots.
 
     Returns:

@@ -20,7 +20,8 @@ from replay.loop.episodes import Episodes
 from replay.loop.fund import Fund, Funds
 from replay.loop.ledger import move_cash
 from replay.loop.policies.allocate import largest_remainder
-from replay.loop.rows import DEBT, Rows, Sink, append_rows, write_movements
+from replay.loop.queue import queue_of
+from replay.loop.rows import DEBT, Rows, Sink, write_movements
 from replay.loop.session import Sessions
 from replay.loop.socialise import shares
 from replay.loop.state import State
@@ -32,8 +33,10 @@ from replay.loop.step import (
     FORCED_ROWS,
     LOSERS,
     LOST,
+    PIECES,
     POSITIONS,
     ROOM,
+    ROOM_TO_CLOSE,
     Forcing,
     ladder_of,
     needs_of,
@@ -60,7 +63,6 @@ class Cascade:
     def __init__(self, state: State, plan: Plan, sink: Sink, start_ts: int) -> None:
         self._state = state
         self._plan = plan
-        self._sink = sink
         self.episodes = Episodes(state)
         self.depth = None if plan.depth is None else Depth(state, plan.depth)
         self.absorbers = Absorbers(
@@ -73,16 +75,15 @@ class Cascade:
             suspends_book=plan.adl is not None and plan.adl.suspends_book,
         )
         self.rows = Rows(state, sink)
+        opening: dict[int, int] = {}
+        if plan.adl is not None and self.absorbers.books:
+            first = self.absorbers.books[0]
+            opening = {purse: first.balance(purse) for purse in first.in_use()}
+        self._queue = queue_of(plan.adl, len(state.markets), opening, plan.max_deleveragings)
         self._deleveraging = None
         if plan.adl is not None:
-            opening: dict[int, int] = {}
-            if self.absorbers.books:
-                first = self.absorbers.books[0]
-                opening = {purse: first.balance(purse) for purse in first.in_use()}
-            self._deleveraging = Deleveraging(
-                state, plan.adl, self.rows, self.episodes, opening, plan.max_deleveragings
-            )
-        self._ladder = ladder_of(plan, rungs_of(plan), len(state.markets))
+            self._deleveraging = Deleveraging(state, plan.adl, self._queue, self.rows, self.episodes)
+        self._ladder = ladder_of(plan, rungs_of(plan), len(state.markets), len(state.ledgers))
         self._work = work_of(0, 0)
         self.sessions: Sessions | None = None
         for absorber in self.absorbers.books:
@@ -102,6 +103,7 @@ class Cascade:
             self.rows.arrays,
             self.episodes.arrays,
             self._ladder,
+            self._queue,
             self._work,
         )
 
@@ -117,13 +119,16 @@ class Cascade:
             self._open_positions(asked, self._plan.ladder[numbers[AT_RUNG]])
         elif asks == LOSERS and self._deleveraging is not None:
             self._deleveraging.close(ts, self.funds, self._work.losing[: numbers[LOST]])
+        elif asks == ROOM_TO_CLOSE:
+            self._state.make_lists()
+            self.rows.reserve(adl=int(numbers[PIECES]), stages=2 + len(self.funds.rule))
 
     def _make_room(self, forced: int) -> None:
         """Make room for a step that forces so many positions."""
         self.absorbers.make_room()
         self.episodes.reserve(forced)
         orders, legs, stages, losers = needs_of(self._state.arrays, self.forcing, forced)
-        self.rows.reserve(orders=orders, liquidations=legs, stages=stages)
+        self.rows.reserve(orders=orders, liquidations=legs, losses=2 * legs, stages=stages)
         if len(self._work.losing) < losers or len(self._work.lowest) < legs:
             room = work_of(2 * legs, 2 * losers)
             self._work = room._replace(numbers=self._work.numbers)
@@ -195,7 +200,7 @@ class Cascade:
             ledger = int(state.pools[pool]["ledger"])
             shared = self._shared(ts, pool, ledger)
             left = -int(state.pools[pool]["cash"]) - sum(shared.values())
-            payers = [*shared, *([state.pseudo_pool("@bad_debt", ledger)] if left else [])]
+            payers = [*shared, *([self._bad_debt(ledger)] if left else [])]
             amounts = [*shared.values(), *([left] if left else [])]
             targets = np.full(len(payers), pool, np.int64)
             move_cash(state.arrays, np.array(payers, np.int64), targets, np.array(amounts, np.int64))
@@ -213,4 +218,9 @@ class Cascade:
                         "amount": amount,
                     }
                 )
-        append_rows(self._sink, "shared_losses", rows)
+        self.rows.shared(rows)
+
+    def _bad_debt(self, ledger: int) -> int:
+        """Return the pool of a ledger's bad debt."""
+        self._ladder.bad_debt[ledger] = self._state.pseudo_pool("@bad_debt", ledger)
+        return int(self._ladder.bad_debt[ledger])

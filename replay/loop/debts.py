@@ -14,7 +14,7 @@ from replay.loop.episodes import Cases
 from replay.loop.fund import IS_VAULT, UNBOUNDED, Fund, balance, note
 from replay.loop.ledger import add_cash
 from replay.loop.limits import allowance, count_paid, is_off
-from replay.loop.rows import Buffers, add_movement
+from replay.loop.rows import LOSS_ROWS, Buffers, add_movement
 from replay.loop.state import Arrays
 
 Array = npt.NDArray[Any]
@@ -60,3 +60,27 @@ def pay_debt(
         c.legs[leg].shortfall += paid
         if f.rule[IS_VAULT]:
             c.legs[leg].vault += paid
+
+
+@kernel
+def write_off(s: Arrays, c: Cases, r: Buffers, pools: Array, bad_debt: Array, ts: int) -> None:
+    """Bring flat pools in liquidation that owe to zero: what nobody pays is bad debt.
+
+    Args:
+        s: The state.
+        c: The open liquidations.
+        r: Receives a row for each.
+        pools: int64, the pools.
+        bad_debt: int64 by ledger, the pools that pay.
+        ts: The step.
+    """
+    for number in pools:
+        pool = s.pools[number]
+        episode, left = c.episodes[pool.episode], -pool.cash
+        add_cash(s, i64(bad_debt[pool.ledger]), -left)
+        add_cash(s, number, left)
+        episode.bad_debt += left
+        row = r.losses[r.counts[LOSS_ROWS]]
+        r.counts[LOSS_ROWS] += 1
+        row.ts, row.liquidation, row.account, row.ledger = ts, episode.id, pool.account, pool.ledger
+        row.amount = left

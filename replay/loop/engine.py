@@ -32,6 +32,7 @@ from replay.loop.depth import Depth, no_book
 from replay.loop.episodes import no_cases
 from replay.loop.executed import RecordedExecution
 from replay.loop.fund import no_fund, stacked
+from replay.loop.queue import queue_of
 from replay.loop.rows import Sink, append_rows, no_rows
 from replay.loop.series import Sampler
 from replay.loop.session import Sessions
@@ -72,7 +73,15 @@ from replay.units import format_time
 Array = npt.NDArray[Any]
 
 _NEVER = (1 << 63) - 1
-_NOTHING = Forcing(no_book(), stacked([no_fund()]), no_rows(), no_cases(), no_ladder(), work_of(0, 0))
+_NOTHING = Forcing(
+    no_book(),
+    stacked([no_fund()]),
+    no_rows(),
+    no_cases(),
+    no_ladder(),
+    queue_of(None, 0, {}, 0),
+    work_of(0, 0),
+)
 _TABLES = ("transfers", "funding", "prices", "liquidations", "fills", "depth")
 
 
@@ -230,6 +239,7 @@ class Replay:
             self._sampler = Sampler(self.state, self.cascade, plan.adl, sink, followed)
         self._sample_ns = sample_ns
         self._sampled_steps = 0
+        self._breaks = np.zeros(0, BREAK)
         self._unproved_rows = 0
 
     def run(
@@ -322,10 +332,12 @@ class Replay:
         state = self.state
         state.reserve(window.rows)
         forced = int(np.count_nonzero(window.fills.kind))
+        if len(self._breaks) < len(window.fills.ts):
+            self._breaks = np.zeros(len(window.fills.ts), BREAK)
         scratch = Scratch(
             actions=row_actions(rules_decide=self._rules_decide),
             shadows=np.zeros(forced, SHADOW),
-            breaks=np.zeros(len(window.fills.ts), BREAK),
+            breaks=self._breaks,
             cursors=np.zeros(len(_TABLES), np.int64),
             slots=guesses,
             rates=np.full(len(state.markets), NONE, np.int64),
@@ -357,13 +369,13 @@ class Replay:
             elif status == JUDGED:
                 ts, judged = int(counters[STEP_TS]), state.arrays.breaches[: counters[BREACHES]]
                 ruled |= {(pool, ts) for pool in judged.tolist()}
-        if self.cascade is not None:
-            self.cascade.rows.flush()
         for name, table in zip(_TABLES, window, strict=True):
             self._outcome.rows[name] += len(table[0])
         shadows = scratch.shadows[: counters[SHADOWS]]
         audit, engagements = self._audit.rows(window.liquidations, shadows, ruled)
         append_rows(self._sink, "audit", audit)
+        if engagements and self.cascade is not None:
+            self.cascade.rows.flush_engagements()
         append_rows(self._sink, "engagements", engagements)
         breaks = scratch.breaks[: counters[BREAKS]]
         if len(breaks):

@@ -7,7 +7,7 @@ on the chain of its market's changed ones (``state.note_change``), once, and is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,48 +24,35 @@ _FLOAT_SLACK = 1e-9
 _ALWAYS = 1e-300  # breaks even nowhere: passes as a long at all marks, negative as a short
 
 
-class Holders(NamedTuple):
-    """Open positions of one market in no order; only the first ``held`` rows hold something."""
-
-    slots: Array  # int64, the positions
-    break_even: Array  # float64, the mark at which the value is the cost; negative for shorts
-    held: Array  # int64[1]: how many they are
-
-
-def holders_in(state: State, market: int) -> Holders:
-    """Return the list of a market, with room for all its positions, for compiled code to bring up to date."""
-    holders = state.holders.get(market)
-    if holders is None:
-        holders = Holders(np.zeros(0, np.int64), np.zeros(0), np.zeros(1, np.int64))
-    need = int(state.arrays.markets[market]["positions"])
-    if need > len(holders.slots):
-        slots, break_even = np.zeros(need + need // 4, np.int64), np.zeros(need + need // 4)
-        slots[: len(holders.slots)] = holders.slots
-        break_even[: len(holders.slots)] = holders.break_even
-        holders = Holders(slots, break_even, holders.held)
-    state.holders[market] = holders
-    return holders
+@kernel
+def has_list(s: Arrays, market: int) -> bool:
+    """Tell whether the list of a market has room for all its positions; else the host has to make it."""
+    return bool(s.holders[market].room >= s.markets[market].positions)
 
 
 def holders_of(state: State, market: int) -> Array:
     """Return the slots of the open positions of a market, int64, in no order."""
-    holders = holders_in(state, market)
-    return holders.slots[: enter_changed(state.arrays, market, holders)]
+    if not has_list(state.arrays, market):
+        state.make_lists()
+    start, count = state.arrays.holders[market]["start"], enter_changed(state.arrays, market)
+    slots: Array = state.arrays.listed["slot"][start : start + count].copy()
+    return slots
 
 
 @allocating_kernel
-def in_profit(s: Arrays, market: int, h: Holders, is_long: bool, with_losers: bool) -> Array:
-    """Return the open positions of one side of a market that has a mark, int64, in no order.
+def in_profit(s: Arrays, market: int, is_long: bool, with_losers: bool) -> Array:
+    """Return the open positions of one side of a market, int64, in no order; none while it has no mark.
 
     Args:
         s: The state.
-        market: The market.
-        h: Its list.
+        market: The market, see :func:`has_list`.
         is_long: The side.
         with_losers: Whether to return those without profit, too. Those in profit are all returned; among them may be
             some that float arithmetic cannot tell from them.
     """
-    count = enter_changed(s, market, h)
+    if s.markets[market].has_mark == 0:
+        return np.empty(0, np.int64)
+    count, start = enter_changed(s, market), s.holders[market].start
     mark = float(s.markets[market].mark)
     above, below = 0.0, np.inf
     if not is_long:
@@ -74,9 +61,9 @@ def in_profit(s: Arrays, market: int, h: Holders, is_long: bool, with_losers: bo
         below = mark * (1 + _FLOAT_SLACK) if is_long else -mark * (1 - _FLOAT_SLACK)
     found = np.empty(count + 1, np.int64)
     kept = i64(0)
-    for i in range(count):
-        found[kept] = h.slots[i]
-        kept += (h.break_even[i] > above) & (h.break_even[i] < below)
+    for i in range(start, start + count):
+        found[kept] = s.listed[i].slot
+        kept += (s.listed[i].break_even > above) & (s.listed[i].break_even < below)
     return found[:kept]
 
 
@@ -93,12 +80,13 @@ def _break_even(m: Any, size: int, cost: int) -> float:
 
 
 @kernel
-def enter_changed(s: Arrays, market: int, h: Holders) -> int:
+def enter_changed(s: Arrays, market: int) -> int:
     """Enter the changed positions of a market into its list; return how many it holds then.
 
     ``s.places`` holds 1 + the row of each position in the list of its market, 0 if it is not there.
     """
-    m, slots, break_even, count = s.markets[market], h.slots, h.break_even, h.held[0]
+    m, h = s.markets[market], s.holders[market]
+    start, count = h.start, h.held
     slot = i64(m.changed)
     m.changed = -1
     while slot >= 0:
@@ -108,16 +96,17 @@ def enter_changed(s: Arrays, market: int, h: Holders) -> int:
         if p.size == 0:
             if row >= 0:
                 count -= 1
-                slots[row], break_even[row] = slots[count], break_even[count]
-                s.places[slots[row]] = row + 1
+                last, here = s.listed[start + count], s.listed[start + row]
+                here.slot, here.break_even = last.slot, last.break_even
+                s.places[here.slot] = row + 1
                 s.places[slot] = 0
         else:
             if row < 0:
                 row = count
                 count += 1
-                slots[row] = slot
+                s.listed[start + row].slot = slot
                 s.places[slot] = row + 1
-            break_even[row] = _break_even(m, p.size, p.cost)
+            s.listed[start + row].break_even = _break_even(m, p.size, p.cost)
         slot = i64(s.changed[slot])
-    h.held[0] = count
+    h.held = count
     return i64(count)

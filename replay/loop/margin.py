@@ -23,7 +23,7 @@ from replay.units import BOUND, RATE_ONE
 Array = npt.NDArray[Any]
 
 SHARE_WIDER = 4
-"""Bounds on what a pool is worth hold until a mark has moved by this part, see loop/candidates.py."""
+"""Bounds on what a pool is worth hold until a value has grown by this part, see loop/candidates.py."""
 
 _RATE_UNIT = (1 + 1e-9) / RATE_ONE  # widened by more than what floats lose
 
@@ -105,22 +105,24 @@ def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) ->
 
 
 @kernel
-def _most_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) -> tuple[int, bool]:
-    """Return what the maintenance is at most up to a notional larger by the share of the bounds.
+def _maintenance_and_most(tiers: Array, m: Any, size: int, cost: int, notional: int) -> tuple[int, int, bool]:
+    """Return :func:`maintenance_of` and what it is at most up to a notional larger by the share of the bounds.
 
     And whether it grows in a straight line up to there.
     """
     wider = min(notional + notional // SHARE_WIDER + 1, BOUND)
     if m.own_margin != 0:
-        return maintenance_of(tiers, m, size, cost, wider), False
+        now = maintenance_of(tiers, m, size, cost, notional)
+        return now, maintenance_of(tiers, m, size, cost, wider), False
     tier = i64(m.first_tier)
     while tier + 1 < m.end_tier and tiers[tier + 1].start <= notional:
         tier += 1
+    now = muldiv(notional, tiers[tier].num, tiers[tier].den, CEIL) - tiers[tier].deduction
     is_straight = tier + 1 >= m.end_tier or tiers[tier + 1].start > wider
     while tier + 1 < m.end_tier and tiers[tier + 1].start <= wider:
         tier += 1
     most = i64(float(wider) * (float(tiers[tier].rate) * _RATE_UNIT)) + 1 - tiers[tier].deduction
-    return most, is_straight
+    return now, most, is_straight
 
 
 @kernel
@@ -181,14 +183,14 @@ def slack(s: Arrays, pool: int) -> int:
 @kernel
 def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
     """Return equity, maintenance and notional of a valued pool at the current marks, in atoms."""
-    _, equity, maintenance, notional, _ = _worth(s, pool)
+    _, equity, maintenance, notional, _, _ = _worth(s, pool)
     return equity, maintenance, notional
 
 
 @kernel
-def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int]:
+def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int, int]:
     """Return whether a pool has a value, and its row of ``Arrays.valuations``; zeros without one."""
-    equity, maintenance, total, most = s.pools[pool].cash, i64(0), i64(0), i64(0)
+    equity, maintenance, total, most, positive = s.pools[pool].cash, i64(0), i64(0), i64(0), i64(0)
     is_straight = True
     slot = s.pools[pool].first
     while slot >= 0:
@@ -196,27 +198,30 @@ def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int]:
         if p.size != 0:
             m = s.markets[p.market]
             if m.has_mark == 0:
-                return False, i64(0), i64(0), i64(0), i64(0)
+                return False, i64(0), i64(0), i64(0), i64(0), i64(0)
             notional = notional_at(m, p.size, m.mark)
             if notional == OVERFLOW:
                 fault(s, CELL_OVERFLOW, pool, p.market)
-                return False, i64(0), i64(0), i64(0), i64(0)
-            equity += signed_value(p.size, notional, m.inverse != 0) - p.cost
-            maintenance += maintenance_of(s.tiers, m, p.size, p.cost, notional)
+                return False, i64(0), i64(0), i64(0), i64(0), i64(0)
+            value = signed_value(p.size, notional, m.inverse != 0)
+            equity += value - p.cost
+            now, part, is_part_straight = _maintenance_and_most(s.tiers, m, p.size, p.cost, notional)
+            maintenance += now
             total += notional
-            part, is_part_straight = _most_maintenance(s.tiers, m, p.size, p.cost, notional)
+            positive += max(value, 0)
             most = min(most + part, BOUND)
             is_straight = is_straight and is_part_straight
         slot = p.next
-    return True, equity, maintenance, total, most if is_straight else -most
+    return True, equity, maintenance, total, most if is_straight else -most, positive
 
 
 @kernel
 def valued_pool(s: Arrays, pool: int) -> bool:
     """See that ``s.valuations`` holds a pool at the current marks.
 
-    Its columns are equity, maintenance and notional, and the most that the maintenance can be while no notional is
-    larger by more than one part in :data:`SHARE_WIDER`; negative if it does not grow in a straight line up to there.
+    Its columns are equity, maintenance and notional, the most that the maintenance can be while no notional is
+    larger by more than one part in :data:`SHARE_WIDER`, negative if it does not grow in a straight line up to there,
+    and what of the notional is of positions of positive value, which lose when values shrink.
     A pool is valued again only after a mark moved or something was booked to it.
 
     Returns:
@@ -226,7 +231,7 @@ def valued_pool(s: Arrays, pool: int) -> bool:
     version = s.counters[MARKS_VERSION]
     if p.valued != version and p.valued != -version:
         row = s.valuations[pool]
-        has_value, row[0], row[1], row[2], row[3] = _worth(s, pool)
+        has_value, row[0], row[1], row[2], row[3], row[4] = _worth(s, pool)
         p.valued = version if has_value else -version
         p.snapshot = 0
     return bool(p.valued == version)

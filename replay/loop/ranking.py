@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.exact import CEIL, muldiv
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, list_candidates, settle
-from replay.loop.holders import Holders, holders_in, in_profit
+from replay.loop.holders import has_list, in_profit
 from replay.loop.scoring import Scoring, comes_before, fill_scores, scoring_of
 from replay.loop.state import SNAPSHOTS, Arrays, State
 from replay.rules.plan import Adl
-from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
@@ -83,24 +83,24 @@ def rank_winners(
     """
     if market in rule.exempt_markets or not state.arrays.markets[market]["has_mark"]:
         return _NOBODY
+    if not has_list(state.arrays, market):
+        state.make_lists()
     winners, candidates, total = ranked(
         state.arrays,
         market,
-        holders_in(state, market),
         scoring_of(rule),
         not losers_are_long,
         rule.loss_rule != "exclude",
         np.array([state.account(name) for name in rule.exempt_accounts], np.int64),
         _ALL if need is None else need,
     )
-    return Ranking(winners, indicator(winners["size"], rule.lights, int(total)), int(candidates))
+    return Ranking(winners, lit(winners, total, rule.lights), int(candidates))
 
 
 @allocating_kernel
 def ranked(
     s: Arrays,
     market: int,
-    holders: Holders,
     rules: Scoring,
     is_long: bool,
     with_losers: bool,
@@ -114,18 +114,19 @@ def ranked(
 
     Args:
         s: The state.
-        market: The market, with a mark.
-        holders: The list of its open positions.
+        market: The market, with a mark and a list of its open positions.
         rules: How candidates are scored.
         is_long: The side of the winners.
         with_losers: Whether positions without profit are candidates too.
         spared: int64, accounts that the rules spare.
         need: Quantity of the first that are asked for; negative: all.
     """
-    slots = in_profit(s, market, holders, is_long, with_losers)
+    slots = in_profit(s, market, is_long, with_losers)
     with_share = rules.of_position or need < 0
     candidates = np.empty(len(slots) + 1, CANDIDATE)
-    listed, _ = list_candidates(s, slots, with_losers, spared, with_share, np.zeros(SNAPSHOTS), candidates)
+    listed, _ = list_candidates(
+        s, slots, with_losers, spared, with_share, np.zeros((SNAPSHOTS, 2)), candidates
+    )
     heap, total = _heap_of(s, candidates, listed, with_share)
     size = len(heap)
     fill_scores(candidates, heap, rules)
@@ -201,20 +202,31 @@ def _sift_down(candidates: Array, heap: Array, size: int, place: int, ties: Arra
     heap[place] = row
 
 
-def indicator(sizes: Array, lights: int, total: int | None = None) -> Array:
+@kernel
+def lights_at(reached: int, total: int, lights: int) -> int:
+    """Return how many lights are lit where ``reached`` of a total quantity are closed first, see :func:`indicator`."""
+    return lights + 1 - muldiv(reached, lights, total, CEIL)
+
+
+@allocating_kernel
+def lit(winners: Array, total: int, lights: int) -> Array:
+    """Return :func:`indicator` of CANDIDATE records, the first of all with a total quantity."""
+    found, reached = np.zeros(len(winners), np.int64), i64(0)
+    for i in range(len(winners)):
+        reached += winners[i].size
+        found[i] = lights_at(reached, total, lights)
+    return found
+
+
+def indicator(sizes: Array, lights: int) -> Array:
     """Return how many of ``lights`` are lit per rank: all for the first n-th, one for the last.
 
     Source: BitMEX's steps of 20 % of cumulative quantity, the last contract of a position deciding.
 
     Args:
-        sizes: Quantities in order of rank, of all or of the first of them.
+        sizes: Quantities in order of rank.
         lights: How many steps there are.
-        total: Quantity of all ranks, if ``sizes`` are only the first.
     """
-    total = int(sizes.sum()) if total is None else total
-    if total == 0:
-        return np.zeros(len(sizes), np.int64)
-    reached = np.cumsum(sizes)
-    if total < BOUND // lights:
-        return lights + 1 - -(-lights * reached // total)
-    return np.array([lights + 1 - -(-lights * x // total) for x in reached.tolist()], np.int64)
+    ranked = np.zeros(len(sizes), CANDIDATE)
+    ranked["size"] = sizes
+    return lit(ranked, int(sizes.sum()), lights)

@@ -120,8 +120,10 @@ ADL_FILL = np.dtype(
     ]
 )
 
+LOSS = _integers("ts", "liquidation", "account", "ledger", "amount")
+
 # Places of Buffers.counts.
-ORDER_ROWS, MOVEMENT_ROWS, ENGAGEMENT_ROWS, ADL_ROWS, LIQUIDATION_ROWS, _COUNTS = range(6)
+ORDER_ROWS, MOVEMENT_ROWS, ENGAGEMENT_ROWS, ADL_ROWS, LIQUIDATION_ROWS, LOSS_ROWS, _COUNTS = range(7)
 
 # Stages, kinds of movements and states of stages, as numbers.
 BOOK, TAKEOVER, ADL, NET, SURPLUS, FEE, WORK_OUT, DELEVERAGED, DEBT, RESIDUAL, GUARD = range(11)
@@ -203,28 +205,30 @@ class Buffers(NamedTuple):
     engagements: Array
     adl: Array
     liquidations: Array
+    losses: Array  # bad debt
     sums: Array  # int64[markets, 5]: to add up rows by market, zero between uses
     counts: Array
 
 
 def no_rows(markets: int = 0) -> Buffers:
     """Return empty buffers."""
-    orders, movements, engagements, adl, liquidations = (
-        np.zeros(64, kind) for kind in (ORDER, MOVEMENT, ENGAGEMENT, ADL_FILL, LIQUIDATION)
-    )
+    kinds = (ORDER, MOVEMENT, ENGAGEMENT, ADL_FILL, LIQUIDATION, LOSS)
     sums, counts = np.zeros((markets, 5), np.int64), np.zeros(_COUNTS, np.int64)
-    return Buffers(orders, movements, engagements, adl, liquidations, sums, counts)
+    orders, movements, engagements, adl, liquidations, losses = (np.zeros(64, kind) for kind in kinds)
+    return Buffers(orders, movements, engagements, adl, liquidations, losses, sums, counts)
 
 
 @kernel
-def has_room(r: Buffers, orders: int, liquidations: int, stages: int) -> bool:
+def has_room(r: Buffers, orders: int, liquidations: int, stages: int, adl: int, losses: int) -> bool:
     """Tell whether there is room for so many rows; each stage may write two movements and four engagements a market."""
     markets = 2 * len(r.sums) * stages
     return bool(
         r.counts[ORDER_ROWS] + orders <= len(r.orders)
         and r.counts[MOVEMENT_ROWS] + markets <= len(r.movements)
         and r.counts[ENGAGEMENT_ROWS] + 2 * markets <= len(r.engagements)
+        and r.counts[ADL_ROWS] + adl <= len(r.adl)
         and r.counts[LIQUIDATION_ROWS] + liquidations <= len(r.liquidations)
+        and r.counts[LOSS_ROWS] + losses <= len(r.losses)
     )
 
 
@@ -241,10 +245,12 @@ class Rows:
         self._sink = sink
         self.arrays = no_rows(len(state.markets))
 
-    def reserve(self, *, orders: int = 0, adl: int = 0, liquidations: int = 0, stages: int = 1) -> None:
+    def reserve(
+        self, *, orders: int = 0, adl: int = 0, liquidations: int = 0, losses: int = 0, stages: int = 1
+    ) -> None:
         """Make room for rows of some stages, see :func:`has_room`; a buffer that lacks it is handed over."""
         markets = 2 * len(self._state.markets) * stages
-        needs = (orders, markets, 2 * markets, adl, liquidations)
+        needs = (orders, markets, 2 * markets, adl, liquidations, losses)
         for place, need in enumerate(needs):
             buffer = self.arrays[place]
             if self.arrays.counts[place] + need > len(buffer):
@@ -258,9 +264,20 @@ class Rows:
         for place in range(_COUNTS):
             self._hand_over(place)
 
+    def flush_engagements(self) -> None:
+        """Hand the rows of engagements to the journal, before others write some."""
+        self._hand_over(ENGAGEMENT_ROWS)
+
     def _hand_over(self, place: int) -> None:
         """Hand the rows of one buffer to the journal."""
-        handed = (self._orders, self._movements, self._engagements, self._adl, self._liquidations)
+        handed = (
+            self._orders,
+            self._movements,
+            self._engagements,
+            self._adl,
+            self._liquidations,
+            self._losses,
+        )
         count = int(self.arrays.counts[place])
         if count:
             handed[place](self.arrays[place][:count])
@@ -289,10 +306,10 @@ class Rows:
         columns["scope"] = self._with_names(scopes, rows["scope"] + len(scopes))
         columns["stage"] = _words(_STAGES, rows["stage"])
         columns["state"] = _words(_STATES, rows["state"])
-        counts = columns.pop("count").tolist()
-        columns["reason"] = [
-            self._reason(reason, count) for reason, count in zip(rows["reason"].tolist(), counts, strict=True)
-        ]
+        found, places = np.unique(
+            np.stack((columns.pop("reason"), columns.pop("count"))), axis=1, return_inverse=True
+        )
+        columns["reason"] = _words([self._reason(*pair) for pair in found.T.tolist()], places.ravel())
         columns["shadow"] = np.zeros(len(rows), np.int8)
         self._sink.append("engagements", columns)
 
@@ -315,6 +332,14 @@ class Rows:
         columns = _columns(rows)
         columns["ts_end"] = pa.array(columns["ts_end"], mask=rows["ts_end"] < 0)
         self._sink.append("liquidations", columns)
+
+    def _losses(self, rows: Array) -> None:
+        self._sink.append("shared_losses", _columns(rows) | {"kind": ["bad_debt"] * len(rows)})
+
+    def shared(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write losses that were shared or not, behind those that wait."""
+        self._hand_over(LOSS_ROWS)
+        append_rows(self._sink, "shared_losses", rows)
 
     def _with_names(self, words: Sequence[str], numbers: Array, prefix: str = "") -> pa.Array:
         """Return words by number; behind the last of them come the names of accounts."""

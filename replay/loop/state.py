@@ -9,7 +9,7 @@ bounded by the distinct pairs of a tape, not by its length.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from replay.rules.plan import ALLOCATIONS, BY_NOTIONAL
 from replay.tape.read import Market
 from replay.tape.schema import Grade, Payoff, PriceKind
 from replay.units import RATE_ONE
-
-if TYPE_CHECKING:
-    from replay.loop.holders import Holders
 
 Array = npt.NDArray[Any]
 
@@ -186,6 +183,10 @@ CELL = np.dtype([("key", "i8"), ("slot", "i8")], align=True)
 PLACE = np.dtype([("hash", "u4"), ("slot", "i4")], align=True)
 HEAP = np.dtype([("start", "i8"), ("room", "i8"), ("size", "i8")], align=True)
 ENTRY = np.dtype([("key", "i8"), ("position", "i8")], align=True)
+HOLDERS = np.dtype([("start", "i8"), ("room", "i8"), ("held", "i8")], align=True)
+"""Where the open positions of a market are listed, and how many they are."""
+LISTED_POSITION = np.dtype([("slot", "i8"), ("break_even", "f8")], align=True)
+"""An open position and the mark at which its value is its cost; negative for shorts."""
 BREAK = np.dtype(
     [("ts", "i8"), ("seq", "i8"), ("expected", "i8"), ("found", "i8"), ("account", "i4"), ("market", "i4")],
     align=True,
@@ -253,6 +254,9 @@ SNAPSHOTS = 4_096
 TOUCHED = 64
 """Pools whose positions are touched at once, see bring_near."""
 
+VALUED = 8
+"""Columns of Arrays.valuations: a cache line, not all of which is used."""
+
 BUCKETS = 64
 """Buckets of time in which traded volume is kept; together they are the window of the depth rule."""
 
@@ -266,7 +270,9 @@ class Arrays(NamedTuple):
     counters: Array  # int64[COUNTERS]
     ledgers: Array
     changed: Array  # int32[positions]: the position that changed before it in its market; -1: none
-    places: Array  # int32[positions]: see loop/holders.py
+    places: Array  # int32[positions]: see loop/holders.py, as the two that follow
+    holders: Array  # HOLDERS records by market
+    listed: Array  # LISTED_POSITION records of all markets
     pool_table: Array  # open addressing, key -1 is free
     position_table: Array  # likewise, slot -1 is free; the key itself stands in the position
     dirty: Array  # int32: pools to re-check at the end of the step
@@ -275,9 +281,7 @@ class Arrays(NamedTuple):
     tiers: Array
     heaps: Array  # heap 2m wakes holders of market m when its mark falls, heap 2m+1 when it rises
     entries: Array  # of all heaps
-    valuations: (
-        Array  # int64[pools, 4]: equity, maintenance, notional, most maintenance; see margin.valued_pool
-    )
+    valuations: Array  # int64[pools, VALUED]: see margin.valued_pool
     snapshots: Array  # int64[SNAPSHOTS, markets]: marks; snapshot n is row n % SNAPSHOTS
     volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
@@ -592,6 +596,8 @@ class State:
             positions=_zeros(0, POSITION),
             changed=np.zeros(0, np.int32),
             places=np.zeros(0, np.int32),
+            holders=np.zeros(len(markets), HOLDERS),
+            listed=np.zeros(0, LISTED_POSITION),
             markets=records,
             counters=counters,
             ledgers=np.zeros(len(ledgers), LEDGER),
@@ -603,12 +609,11 @@ class State:
             tiers=tiers,
             heaps=np.zeros(2 * len(markets), HEAP),
             entries=np.zeros(0, ENTRY),
-            valuations=np.zeros((0, 4), np.int64),
+            valuations=np.zeros((0, VALUED), np.int64),
             snapshots=np.zeros((SNAPSHOTS, len(markets)), np.int64),
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
-        self.holders: dict[int, Holders] = {}
         self._add_pseudo_accounts()
 
     def account(self, name: str) -> int:
@@ -660,7 +665,7 @@ class State:
                 dirty=_grown(arrays.dirty, size),
                 breaches=_grown(arrays.breaches, size),
                 waiting=_grown(arrays.waiting, size),
-                valuations=_grown(arrays.valuations.ravel(), 4 * size).reshape(-1, 4),
+                valuations=_grown(arrays.valuations.ravel(), VALUED * size).reshape(-1, VALUED),
             )
         if 2 * need > len(arrays.pool_table):
             table = _empty_table(_power_of_two(2 * need))
@@ -682,18 +687,35 @@ class State:
             self.arrays = arrays._replace(position_table=larger)
 
     def grow_heap(self, heap: int) -> None:
-        """Double the room of a wake-up heap and of all that are half full: moving them is costly."""
+        """Grow a wake-up heap and all that are half full: moving them is costly.
+
+        They get twice their room, and room for an entry of each position of their market.
+        """
         old, entries = self.arrays.heaps, self.arrays.entries
         heaps = old.copy()
         grows = 2 * old["size"] >= old["room"]
         grows[heap] = True
-        heaps["room"][grows] = np.maximum(64, 2 * old["room"][grows])
+        least = np.maximum(64, np.repeat(self.arrays.markets["positions"], 2))
+        heaps["room"][grows] = np.maximum(least, 2 * old["room"])[grows]
         heaps["start"] = np.cumsum(heaps["room"]) - heaps["room"]
         moved = np.zeros(int(heaps["room"].sum()), ENTRY)
         for before, after in zip(old, heaps, strict=True):
             used = entries[before["start"] : before["start"] + before["size"]]
             moved[after["start"] : after["start"] + after["size"]] = used
         self.arrays = self.arrays._replace(heaps=heaps, entries=moved)
+
+    def make_lists(self) -> None:
+        """Give the list of each market's open positions room for all that it has had."""
+        old, listed = self.arrays.holders, self.arrays.listed
+        holders, need = old.copy(), self.arrays.markets["positions"]
+        grows = old["room"] < need
+        holders["room"][grows] = need[grows] + need[grows] // 4
+        holders["start"] = np.cumsum(holders["room"]) - holders["room"]
+        moved = np.zeros(int(holders["room"].sum()), LISTED_POSITION)
+        for before, after in zip(old, holders, strict=True):
+            used = listed[before["start"] : before["start"] + before["held"]]
+            moved[after["start"] : after["start"] + after["held"]] = used
+        self.arrays = self.arrays._replace(holders=holders, listed=moved)
 
     def drain_external(self) -> None:
         """Move the flows booked by compiled code into Python integers, which cannot overflow."""

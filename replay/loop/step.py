@@ -2,7 +2,8 @@
 
 What a step does is a few microseconds of work for each pool, less than a call from the host costs with all the
 arrays of the state. So the loop runs it by itself, and the host is asked only for what compiled code cannot do: longer
-arrays, positions of absorbers, auto-deleveraging, the sharing of losses. A step that asked goes on where it stopped.
+arrays, positions of absorbers, deleveraging by a policy, the sharing of losses. A step that asked goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.asking import ask
+from replay.loop.debts import write_off
 from replay.loop.depth import Book
 from replay.loop.episodes import (
     Cases,
@@ -37,6 +39,7 @@ from replay.loop.fund import (
     is_quiet,
 )
 from replay.loop.held_up import look_for_guards, not_passed_over, of_free_markets
+from replay.loop.queue import Queue, close_next_side, sides_in_order
 from replay.loop.rates import hold_down
 from replay.loop.rows import Buffers, has_room
 from replay.loop.stages import (
@@ -82,6 +85,8 @@ class Ladder(NamedTuple):
     at_bankruptcy: bool  # losers are deleveraged at their bankruptcy price
     has_book: bool  # forced orders meet a book
     deleverages: bool  # losers are deleveraged
+    bad_debt: Array  # int64 by ledger: the pool of bad debt, -1 where there is none yet
+    writes_off: bool  # nobody pays what flat pools owe
     nets: bool  # a pool may be closed by what is forced on another
     most: int  # pools that it takes in a step, 0: all
 
@@ -103,23 +108,24 @@ class Forcing(NamedTuple):
     rows: Buffers
     cases: Cases
     ladder: Ladder
+    queue: Queue
     work: Work
 
 
 # Places of Work.numbers.
-_PHASE, AT_RUNG, LOST, ASKS, ASKED, FORCED_ROWS, _JUDGED, _NUMBERS = range(8)
+_PHASE, AT_RUNG, LOST, ASKS, ASKED, FORCED_ROWS, _JUDGED, _CLOSED, PIECES, _NUMBERS = range(10)
 
 # Phases of a step.
-_BEGIN, _RESTORED, _FORCE, _LEAVE, _LEFT = range(5)
+_BEGIN, _RESTORED, _FORCE, _CLOSE, _LEAVE, _LEFT = range(6)
 
-DONE, ROOM, DEBTS, POSITIONS, LOSERS = range(5)
+DONE, ROOM, DEBTS, POSITIONS, LOSERS, ROOM_TO_CLOSE = range(6)
 """What a step asks of the host: nothing, or room for ``FORCED_ROWS`` positions, that the first ``ASKED`` pools of
 ``asked`` pay what they owe, that the absorber of the rung ``AT_RUNG`` gets a position in the markets there, that the
-first ``LOST`` of ``losing`` are deleveraged."""
+first ``LOST`` of ``losing`` are deleveraged, or lists of holders and room for ``PIECES`` rows of deleveraging."""
 
 
-def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
-    """Return the ladder of a plan for a number of markets."""
+def ladder_of(plan: Plan, rungs: Array, markets: int, ledgers: int) -> Ladder:
+    """Return the ladder of a plan for a number of markets and ledgers."""
     levels = [(int(rung["level_num"]), int(rung["level_den"])) for rung in rungs]
     return Ladder(
         rungs,
@@ -129,6 +135,8 @@ def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
         plan.adl is not None and plan.adl.needs_bankruptcy,
         plan.depth is not None,
         plan.adl is not None,
+        np.full(ledgers, -1, np.int64),
+        plan.socialise == "none" and not any(absorber.pays_debts for absorber in plan.absorbers),
         any(isinstance(rung, NetOwnHedge) for rung in plan.ladder),
         plan.max_liquidations,
     )
@@ -137,7 +145,7 @@ def ladder_of(plan: Plan, rungs: Array, markets: int) -> Ladder:
 def no_ladder() -> Ladder:
     """Return the ladder of rules that force nothing."""
     nothing = np.zeros(0, np.int64)
-    return Ladder(np.zeros(0, RUNG), nothing, nothing, False, False, False, False, False, 0)
+    return Ladder(np.zeros(0, RUNG), nothing, nothing, False, False, False, False, nothing, False, False, 0)
 
 
 def work_of(legs: int, losers: int) -> Work:
@@ -169,7 +177,7 @@ def _has_room(s: Arrays, forcing: Forcing, forced: int) -> bool:
             return False
     if len(w.losing) < losers or len(w.lowest) < legs or len(w.asked) < 2 * legs:
         return False
-    return has_room_for_legs(s, forcing.cases, forced) and has_room(r, orders, legs, stages)
+    return has_room_for_legs(s, forcing.cases, forced) and has_room(r, orders, legs, stages, 0, 2 * legs)
 
 
 @kernel
@@ -179,6 +187,30 @@ def _ask(w: Work, asks: int, about: Array) -> int:
         w.asked[i] = about[i]
     w.numbers[ASKS], w.numbers[ASKED] = asks, len(about)
     return asks
+
+
+@kernel
+def _can_write_off(s: Arrays, ladder: Ladder, pools: Array) -> bool:
+    """Tell whether what pools owe is bad debt, and there is a pool for it."""
+    can = ladder.writes_off or len(pools) == 0
+    for pool in pools:
+        can = can and ladder.bad_debt[s.pools[pool].ledger] >= 0
+    return bool(can)
+
+
+@allocating_kernel
+def _close(s: Arrays, forcing: Forcing, ts: int) -> bool:
+    """Close losers against the first in rank, side by side; False where the host has to make room."""
+    _, funds, r, c, _, q, w = forcing
+    n = w.numbers
+    losing = w.losing[: n[LOST]]
+    while n[_CLOSED] < len(losing):
+        end, pieces = close_next_side(s, funds, c, r, q, ts, losing, i64(n[_CLOSED]))
+        if end == n[_CLOSED]:
+            n[PIECES] = pieces
+            return False
+        n[_CLOSED] = end
+    return True
 
 
 @allocating_kernel
@@ -194,7 +226,7 @@ def step(s: Arrays, forcing: Forcing, ts: int, recorded: Array) -> int:
     Returns:
         ``DONE`` or what the host has to do before it goes on.
     """
-    d, funds, r, c, ladder, w = forcing
+    d, funds, r, c, ladder, q, w = forcing
     n, nothing = w.numbers, np.empty(0, np.int64)
     breaches = s.breaches[: s.counters[BREACHES]].astype(np.int64)
     if n[_PHASE] <= _RESTORED:
@@ -207,8 +239,9 @@ def step(s: Arrays, forcing: Forcing, ts: int, recorded: Array) -> int:
         if n[_PHASE] == _BEGIN:
             n[AT_RUNG], n[LOST], n[_PHASE] = _WHOLE, 0, _RESTORED
             debts = indebted(s, restored)
-            if len(debts):
+            if not _can_write_off(s, ladder, debts):
                 return _ask(w, DEBTS, debts)
+            write_off(s, c, r, debts, ladder.bad_debt, ts)
         if len(restored):
             end_episodes(s, c, r, restored, ts)
         n[_PHASE] = _FORCE
@@ -222,7 +255,15 @@ def step(s: Arrays, forcing: Forcing, ts: int, recorded: Array) -> int:
             return _ask(w, POSITIONS, fresh)
         n[_PHASE] = _LEAVE
         if lost and ladder.deleverages:
-            return _ask(w, LOSERS, nothing)
+            ordered = sides_in_order(s, w.losing[:lost], q)
+            n[LOST] = _keep(ordered, w.losing, 0)
+            n[_CLOSED], n[_PHASE] = 0, _CLOSE if q.is_plain else _LEAVE
+            if not q.is_plain and len(ordered):
+                return _ask(w, LOSERS, nothing)
+    if n[_PHASE] == _CLOSE:
+        if not _close(s, forcing, ts):
+            return _ask(w, ROOM_TO_CLOSE, nothing)
+        n[_PHASE] = _LEAVE
     closed = breaches
     if n[_JUDGED] and ladder.nets:
         # A pool that waits may be flat, too: its position was the hedge of another's.
@@ -230,8 +271,9 @@ def step(s: Arrays, forcing: Forcing, ts: int, recorded: Array) -> int:
     if n[_PHASE] == _LEAVE:
         n[_PHASE] = _LEFT
         debts = indebted(s, closed)
-        if len(debts):
+        if not _can_write_off(s, ladder, debts):
             return _ask(w, DEBTS, debts)
+        write_off(s, c, r, debts, ladder.bad_debt, ts)
     flat = end_step(s, c, funds, n[_JUDGED] != 0, closed)
     if len(flat):
         end_episodes(s, c, r, flat, ts)

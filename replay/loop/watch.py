@@ -196,19 +196,21 @@ def _is_live(s: Arrays, heap: int, key: int, slot: int) -> bool:
 
 @kernel
 def _sift_down(entries: Array, start: int, size: int, index: int) -> None:
+    """Let an entry find its place below, in a heap of which each has four below it: they share a cache line."""
+    key, position = entries[start + index].key, entries[start + index].position
     while True:
-        child = 2 * index + 1
-        if child >= size:
-            return
-        if child + 1 < size and entries[start + child + 1].key < entries[start + child].key:
-            child += 1
-        upper, lower = entries[start + index], entries[start + child]
-        if upper.key <= lower.key:
-            return
-        key, position = upper.key, upper.position
-        upper.key, upper.position = lower.key, lower.position
-        lower.key, lower.position = key, position
+        first = 4 * index + 1
+        if first >= size:
+            break
+        child, least = first, entries[start + first].key
+        for other in range(first + 1, min(first + 4, size)):
+            if entries[start + other].key < least:
+                child, least = other, entries[start + other].key
+        if key <= least:
+            break
+        entries[start + index].key, entries[start + index].position = least, entries[start + child].position
         index = child
+    entries[start + index].key, entries[start + index].position = key, position
 
 
 @kernel
@@ -217,7 +219,7 @@ def _push(s: Arrays, heap: int, key: int, slot: int) -> None:
     index = s.heaps[heap].size
     s.heaps[heap].size += 1
     while index > 0:
-        parent = (index - 1) // 2
+        parent = (index - 1) // 4
         if s.entries[start + parent].key <= key:
             break
         s.entries[start + index].key = s.entries[start + parent].key
@@ -252,7 +254,7 @@ def _has_room(s: Arrays, heap: int) -> bool:
             s.entries[start + kept].position = slot
             kept += 1
     s.heaps[heap].size = kept
-    for index in range(kept // 2 - 1, -1, -1):
+    for index in range((kept - 2) // 4, -1, -1):
         _sift_down(s.entries, start, kept, index)
     return 2 * kept < room
 

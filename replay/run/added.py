@@ -97,7 +97,7 @@ def followed_accounts(tape: Tape, watch: Sequence[str], added: AddedBook | None)
         RunError: A watched account that neither the tape nor the book has.
     """
     own = () if added is None else added.accounts
-    known = {*tape.account_names, *own}
+    known = {*tape.account_names, *own} if watch else set()
     for name in watch:
         if name not in known:
             raise RunError(f"the tape has no account {name!r}", key="--watch", mend=_near(name, known))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from replay.errors import TapeError
-from replay.loop.books import closing_tables, coverage
+from replay.loop.books import closing_tables, coverage, valuations_of
 from replay.loop.engine import Outcome, Replay
 from replay.loop.state import (
     CHAINED,
@@ -134,7 +134,8 @@ def run(
                 on_progress(rows / total, f"{format_time(ts)[:19]}  {rows:,} rows")
         replayed = time.perf_counter()
         outcome = replay.outcome
-        for table, columns in closing_tables(outcome.state).items():
+        worth = valuations_of(outcome.state)
+        for table, columns in closing_tables(outcome.state, worth).items():
             journal.append(table, columns)
         audit_rows, break_rows = journal.rows("audit"), journal.rows("breaks")
         tables = journal.close() | write_dimensions(
@@ -176,7 +177,7 @@ def run(
                 anchoring=anchoring,
                 executing=executing,
             ),
-            coverage=coverage(outcome.state),
+            coverage=coverage(outcome.state, worth),
             counts=_counts(outcome)
             | {"recorded forced positions": audit_rows, "start_position breaks": break_rows},
             conservation=_conservation(outcome),

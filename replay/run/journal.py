@@ -7,6 +7,7 @@ Memory holds at most one row group of each table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -105,11 +106,15 @@ class _Sheet:
         rest = held.slice(end)
         self._pieces, self._held = rest.combine_chunks().to_batches(), rest.num_rows
 
-    def close(self, *, abandon: bool = False) -> None:
-        if not abandon:
-            self._gather()
-        if self._held and not abandon:
+    def finish(self) -> dict[str, Any]:
+        """Write what is still held; return what the manifest says of the table."""
+        self._gather()
+        if self._held:
             self._write(self._held)
+        self.close()
+        return file_entry(self.path, self.rows)
+
+    def close(self) -> None:
         self._writer.close()
 
 
@@ -170,7 +175,7 @@ class Journal:
         if not self._closed:
             self._closed = True
             for sheet in self._sheets.values():
-                sheet.close(abandon=True)
+                sheet.close()
 
     def append(self, table: str, columns: Mapping[str, Values]) -> None:
         """Append rows to a table.
@@ -195,7 +200,7 @@ class Journal:
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Write what is still held and return ``rows``, ``sha256`` and ``bytes`` of each table's file."""
-        for sheet in self._sheets.values():
-            sheet.close()
+        with ThreadPoolExecutor(max_workers=len(self._sheets)) as pool:  # most of it is Arrow's compression
+            entries = dict(zip(self._sheets, pool.map(_Sheet.finish, self._sheets.values()), strict=True))
         self._closed = True
-        return {name: file_entry(sheet.path, sheet.rows) for name, sheet in self._sheets.items()}
+        return entries

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from replay.loop.books import closing_tables
+from replay.loop.books import closing_tables, valuations_of
 from replay.loop.engine import Outcome, Replay
 from replay.rules.plan import Absorber, Plan, Takeover
 from replay.tape import read
@@ -217,7 +217,7 @@ def run_in_memory(day: Day, rules: Rules, *, ruled: bool, anchored: bool, seed: 
     )
     for _ in replay.run():
         pass
-    for table, columns in closing_tables(replay.state).items():
+    for table, columns in closing_tables(replay.state, valuations_of(replay.state)).items():
         result.append(table, columns)
     result.account_names = replay.state.account_names
     result.outcome = replay.outcome

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from replay.loop.books import closing_tables
+from replay.loop.books import closing_tables, valuations_of
 from replay.loop.engine import Replay
 from replay.tape import read
 from tests.loop.in_memory import MemoryRun, Row
@@ -133,7 +133,7 @@ def compare(
     replay = Replay(cast(read.Tape, DeepTape(day, depth, seed)), plan, found, rules_decide=True)
     for _ in replay.run():
         pass
-    for table, columns in closing_tables(replay.state).items():
+    for table, columns in closing_tables(replay.state, valuations_of(replay.state)).items():
         found.append(table, columns)
     found.account_names = replay.state.account_names
     tally = Tally(days=1, steps=books.steps, hits=_hits(books))

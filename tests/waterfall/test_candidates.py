@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, SETTLED, list_candidates, settle
-from replay.loop.holders import holders_in, in_profit
+from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, SETTLED, list_candidates, settle
+from replay.loop.holders import has_list, in_profit
 from replay.loop.ledger import add_cash
 from replay.loop.ranking import rank_winners
 from replay.loop.state import SNAPSHOTS, State
@@ -80,10 +80,12 @@ def test_the_first_of_a_queue_are_the_first_of_all(rule: Adl) -> None:
 
 def shorts(state: State) -> Array:
     """The shorts in profit of the first market, those bounded that can be, as CANDIDATE records."""
-    slots = in_profit(state.arrays, 0, holders_in(state, 0), False, False)
+    if not has_list(state.arrays, 0):
+        state.make_lists()
+    slots = in_profit(state.arrays, 0, False, False)
     found = np.zeros(len(slots) + 1, CANDIDATE)
     nobody = np.zeros(0, np.int64)
-    count, _ = list_candidates(state.arrays, slots, False, nobody, True, np.zeros(SNAPSHOTS), found)
+    count, _ = list_candidates(state.arrays, slots, False, nobody, True, np.zeros((SNAPSHOTS, 2)), found)
     return found[:count]
 
 
@@ -91,12 +93,12 @@ def standings(state: State) -> list[int]:
     found = shorts(state)
     settle(state.arrays, found, np.flatnonzero(found["standing"] == OPEN), True)
     standings: list[int] = found["standing"].tolist()
-    assert set(standings) <= {BOUNDED, SETTLED}
+    assert set(standings) <= {BOUNDED, SETTLED, OUT}
     return standings
 
 
-def test_bounds_of_a_pool_end_with_a_booking_to_it_or_a_far_move() -> None:
-    """At 80 a short of 10 from 100 has 200 of profit; a quarter above or below a mark is the most."""
+def test_bounds_of_a_pool_end_with_a_booking_to_it_or_when_values_grow() -> None:
+    """At 80 a short of 10 from 100 has 200 of profit; a quarter above a mark is the most, below it nothing is."""
     state = state_of(linear())
     set_mark(state, 80)
     slot = hold(state, "short", -10, 100, 1_000)
@@ -105,24 +107,55 @@ def test_bounds_of_a_pool_end_with_a_booking_to_it_or_a_far_move() -> None:
     assert standings(state) == [BOUNDED]
     add_cash(state.arrays, int(state.positions[slot]["pool"]), ATOMS)
     assert standings(state) == [SETTLED], "something was booked"
-    set_mark(state, 61)
-    assert standings(state) == [BOUNDED], "75/61 is 1.230"
-    set_mark(state, 59)
-    assert standings(state) == [SETTLED], "75/59 is 1.271"
+    set_mark(state, 20)
+    assert standings(state) == [BOUNDED], "a short alone only gains"
+    set_mark(state, 93)
+    assert standings(state) == [BOUNDED], "93/75 is 1.240"
+    set_mark(state, 94)
+    assert standings(state) == [SETTLED], "94/75 is 1.253"
+
+
+def test_bounds_of_a_pool_end_when_its_longs_may_have_lost_all() -> None:
+    """Long 30 ETH with 1,200 and a short with 200 of profit: 3,000 may lose 46 %, not 47 % of 1,400."""
+    state = state_of(linear(), linear(1, "ETH"))
+    set_mark(state, 80)
+    set_mark(state, 100, market=1)
+    hold(state, "short", -10, 100, 1_200)
+    hold(state, "short", 30, 100, 0, market=1)
+    assert standings(state) == [SETTLED]
+    set_mark(state, 54, market=1)
+    assert standings(state) == [BOUNDED], "1,400 - 0.46 * 3,000 is 20"
+    set_mark(state, 53, market=1)
+    assert standings(state) == [OUT], "1,400 - 0.47 * 3,000 is below zero, and so is its equity"
 
 
 def test_bounds_hold_what_a_pool_is_worth_later() -> None:
-    """Short 10 at 80, equity 1,200 and notional 800: at 75 at least 1,200 - 800/15 and at most 800 * 80/75."""
+    """Short 10 at 80, equity 1,200 and notional 800: at 84 at least 1,200 - 800/20 and at most 800 * 84/80."""
     state = state_of(linear())
     set_mark(state, 80)
     hold(state, "short", -10, 100, 1_000)
     standings(state)
-    set_mark(state, 75)
+    set_mark(state, 84)
     row = shorts(state)[0]
-    assert row["equity"] == pytest.approx((1_200 - 800 / 15) * ATOMS, rel=1e-6)
-    assert row["notional"] == pytest.approx(800 * 80 / 75 * ATOMS, rel=1e-6)
-    assert row["equity"] <= 1_250 * ATOMS, "which is its equity at 75"
-    assert row["pool_maintenance"] == pytest.approx(8 * 80 / 75 * ATOMS, rel=1e-6), "1 % of the notional"
+    assert row["equity"] == pytest.approx((1_200 - 800 / 20) * ATOMS, rel=1e-6)
+    assert row["notional"] == pytest.approx(800 * 84 / 80 * ATOMS, rel=1e-6)
+    assert row["equity"] <= 1_160 * ATOMS, "which is its equity at 84"
+    assert row["pool_maintenance"] == pytest.approx(8 * 84 / 80 * ATOMS, rel=1e-6), "1 % of the notional"
+
+
+def test_an_inverse_contract_grows_as_its_mark_falls() -> None:
+    """A short of 100 x 100 from 10,000 is worth 1.25 coins at 8,000, 1.54 at 6,500, a quarter more below 6,400."""
+    state = state_of(inverse())
+    set_mark(state, 8_000)
+    hold(state, "short", -100, 10_000, 2)
+    assert standings(state) == [SETTLED]
+    set_mark(state, 6_500)
+    row = shorts(state)[0]
+    assert row["standing"] == BOUNDED
+    assert row["notional"] == pytest.approx(1.25 * 8_000 / 6_500 * ATOMS, rel=1e-6)
+    assert row["equity"] == pytest.approx((2 + 0.25) * ATOMS, rel=1e-6), "it gains more than that"
+    set_mark(state, 6_300)
+    assert standings(state) == [SETTLED]
 
 
 def test_the_maintenance_bound_of_who_may_reach_a_tier_is_that_of_the_tier() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from replay.loop.holders import holders_in, holders_of, in_profit
+from replay.loop.holders import holders_of, in_profit
 from replay.loop.ledger import book
 from replay.loop.state import State
 from tests.waterfall.small import ATOMS, hold, inverse, linear, set_mark, state_of
@@ -57,9 +57,9 @@ def test_it_follows_bookings_and_marks(market: int) -> None:
             side = {
                 slot for slot in open_slots(state, market) if (state.positions[slot]["size"] > 0) == is_long
             }
-            every = in_profit(state.arrays, market, holders_in(state, market), is_long, True).tolist()
+            every = in_profit(state.arrays, market, is_long, True).tolist()
             assert sorted(every) == sorted(side)
-            found = in_profit(state.arrays, market, holders_in(state, market), is_long, False).tolist()
+            found = in_profit(state.arrays, market, is_long, False).tolist()
             winning = {slot for slot in side if profit(state, slot, mark) > 0}
             assert len(set(found)) == len(found)
             assert winning <= set(found) <= side

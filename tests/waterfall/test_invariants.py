@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from replay.loop.books import closing_tables
+from replay.loop.books import closing_tables, valuations_of
 from replay.loop.depth import NO_LIMIT, Depth
 from replay.loop.engine import Replay
 from replay.rules.plan import BookOrder, Deleverage, Plan, Takeover
@@ -78,7 +78,7 @@ def replayed(day: Day, plan: Plan, depth: list[Row], *, cuts: int = 0) -> tuple[
     for _ in loop.run():
         pass
     assert watched.left_over == [], "an order was not filled though a level within its limit was there"
-    for table, columns in closing_tables(loop.state).items():
+    for table, columns in closing_tables(loop.state, valuations_of(loop.state)).items():
         result.append(table, columns)
     result.account_names = loop.state.account_names
     return result, loop
