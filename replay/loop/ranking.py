@@ -17,7 +17,7 @@ from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, list_candidates, settle
 from replay.loop.holders import has_list, in_profit
 from replay.loop.scoring import Scoring, comes_before, fill_scores, scoring_of
-from replay.loop.state import SNAPSHOTS, Arrays, State
+from replay.loop.state import RANKINGS, SNAPSHOTS, VALUED_TO_RANK, Arrays, State
 from replay.rules.plan import Adl
 
 Array = npt.NDArray[Any]
@@ -121,6 +121,7 @@ def ranked(
         spared: int64, accounts that the rules spare.
         need: Quantity of the first that are asked for; negative: all.
     """
+    s.counters[RANKINGS] += 1
     slots = in_profit(s, market, is_long, with_losers)
     with_share = rules.of_position or need < 0
     candidates = np.empty(len(slots) + 1, CANDIDATE)
@@ -157,6 +158,7 @@ def _heap_of(s: Arrays, candidates: Array, listed: int, with_share: bool) -> tup
         if candidates[row].standing == OPEN:
             unknown[count] = row
             count += 1
+    s.counters[VALUED_TO_RANK] += count
     settle(s, candidates, unknown[:count], with_share)
     rows = np.empty(listed, np.int64)
     count, total = 0, i64(0)
@@ -179,6 +181,7 @@ def _settle_first(
         if candidates[heap[place]].standing == BOUNDED:
             first[count] = heap[place]
             count += 1
+    s.counters[VALUED_TO_RANK] += count
     settle(s, candidates, first[:count], with_share)
     fill_scores(candidates, first[:count], rules)
     for place in range(end - 1, -1, -1):

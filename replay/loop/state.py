@@ -237,8 +237,10 @@ BREAK = np.dtype(
     GUARD_CLAMP_MS,
     IN_STEP,
     FORCED_STEPS,
+    RANKINGS,
+    VALUED_TO_RANK,
     COUNTERS,
-) = range(44)
+) = range(46)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -687,22 +689,32 @@ class State:
             self.arrays = arrays._replace(position_table=larger)
 
     def grow_heap(self, heap: int) -> None:
-        """Grow a wake-up heap and all that are half full: moving them is costly.
+        """Move a wake-up heap to a place of twice its room, at least of an entry for each position of its market.
 
-        They get twice their room, and room for an entry of each position of their market.
+        Places are taken one behind the other; where they end all heaps are moved together, with as much room
+        behind them.
         """
-        old, entries = self.arrays.heaps, self.arrays.entries
-        heaps = old.copy()
-        grows = 2 * old["size"] >= old["room"]
-        grows[heap] = True
+        heaps, entries = self.arrays.heaps, self.arrays.entries
         least = np.maximum(64, np.repeat(self.arrays.markets["positions"], 2))
-        heaps["room"][grows] = np.maximum(least, 2 * old["room"])[grows]
-        heaps["start"] = np.cumsum(heaps["room"]) - heaps["room"]
-        moved = np.zeros(int(heaps["room"].sum()), ENTRY)
-        for before, after in zip(old, heaps, strict=True):
-            used = entries[before["start"] : before["start"] + before["size"]]
-            moved[after["start"] : after["start"] + after["size"]] = used
-        self.arrays = self.arrays._replace(heaps=heaps, entries=moved)
+        room, end = (
+            max(2 * int(heaps["room"][heap]), int(least[heap])),
+            int((heaps["start"] + heaps["room"]).max()),
+        )
+        if end + room <= len(entries):
+            used = entries[heaps["start"][heap] :][: heaps["size"][heap]]
+            entries[end : end + len(used)] = used
+            heaps["start"][heap], heaps["room"][heap] = end, room
+            return
+        rooms = np.maximum(least, heaps["room"])
+        rooms[heap] = room
+        moved = np.zeros(2 * int(rooms.sum()), ENTRY)
+        starts = np.cumsum(rooms) - rooms
+        for start, size, to in zip(
+            heaps["start"].tolist(), heaps["size"].tolist(), starts.tolist(), strict=True
+        ):
+            moved[to : to + size] = entries[start : start + size]
+        heaps["start"], heaps["room"] = starts, rooms
+        self.arrays = self.arrays._replace(entries=moved)
 
     def make_lists(self) -> None:
         """Give the list of each market's open positions room for all that it has had."""

@@ -21,11 +21,13 @@ from replay.loop.state import (
     OPENED,
     POOLS,
     POSITIONS,
+    RANKINGS,
     RECHECKS,
     RENEWED,
     SPOT_ROWS,
     STEPS,
     UNMARKED,
+    VALUED_TO_RANK,
 )
 from replay.progress import OnProgress
 from replay.rules import RuleBook, compile_rules
@@ -47,6 +49,8 @@ _COUNTERS = {
     "fills dropped after divergence": DROPPED,
     "margin re-checks": RECHECKS,
     "bands renewed alone": RENEWED,
+    "rankings of winners": RANKINGS,
+    "pools valued to rank": VALUED_TO_RANK,
     "spot rows set apart": SPOT_ROWS,
     "anchors skipped for want of a mark": UNMARKED,
 }
