@@ -55,12 +55,12 @@ POOL = _whole_lines(
         ("waiting", "u1"),  # in liquidation: judged when a mark moves or something is booked to it
         ("touched", "u1"),  # liquidated or deleveraged by the rules
         ("valued", "i8"),  # counters[MARKS_VERSION] for which Arrays.valuations holds; negative: has no value
+        ("episode", "i4"),  # its liquidation, see loop/episodes.py; -1 if it is in none
+        ("snapshot", "i4"),  # Arrays.snapshots at whose marks it was last valued for a ranking; 0: none
         ("anchor_ts", "i8"),
         ("anchored", "i8"),  # booked against @unexplained in the step `anchor_ts`
         ("liquidated_ts", "i8"),  # last liquidation by the rules
         ("cooldown_until", "i8"),  # until then book orders of the pool are whole
-        ("episode", "i4"),  # its liquidation, see loop/episodes.py; -1 if it is in none
-        ("snapshot", "i4"),  # Arrays.snapshots at whose marks it was last valued for a ranking; 0: none
         ("deferred", "u1"),  # in breach, and something of it waits for its turn: judged in the next step
         ("passed_over", "u1"),  # in breach, and all its positions are in guarded markets: nothing acts on it
     ]
@@ -689,13 +689,13 @@ class State:
             self.arrays = arrays._replace(position_table=larger)
 
     def grow_heap(self, heap: int) -> None:
-        """Move a wake-up heap to a place of twice its room, at least of an entry for each position of its market.
+        """Move a wake-up heap to a place of twice its room, at least of two entries for each position of its market.
 
         Places are taken one behind the other; where they end all heaps are moved together, with as much room
         behind them.
         """
         heaps, entries = self.arrays.heaps, self.arrays.entries
-        least = np.maximum(64, np.repeat(self.arrays.markets["positions"], 2))
+        least = np.maximum(64, np.repeat(2 * self.arrays.markets["positions"], 2))
         room, end = (
             max(2 * int(heaps["room"][heap]), int(least[heap])),
             int((heaps["start"] + heaps["room"]).max()),
@@ -721,7 +721,7 @@ class State:
         old, listed = self.arrays.holders, self.arrays.listed
         holders, need = old.copy(), self.arrays.markets["positions"]
         grows = old["room"] < need
-        holders["room"][grows] = need[grows] + need[grows] // 4
+        holders["room"][grows] = 2 * need[grows]
         holders["start"] = np.cumsum(holders["room"]) - holders["room"]
         moved = np.zeros(int(holders["room"].sum()), LISTED_POSITION)
         for before, after in zip(old, holders, strict=True):
