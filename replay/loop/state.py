@@ -696,10 +696,8 @@ class State:
         """
         heaps, entries = self.arrays.heaps, self.arrays.entries
         least = np.maximum(64, np.repeat(2 * self.arrays.markets["positions"], 2))
-        room, end = (
-            max(2 * int(heaps["room"][heap]), int(least[heap])),
-            int((heaps["start"] + heaps["room"]).max()),
-        )
+        room = max(2 * int(heaps["room"][heap]), int(least[heap]))
+        end = int((heaps["start"] + heaps["room"]).max())
         if end + room <= len(entries):
             used = entries[heaps["start"][heap] :][: heaps["size"][heap]]
             entries[end : end + len(used)] = used
@@ -709,10 +707,9 @@ class State:
         rooms[heap] = room
         moved = np.zeros(2 * int(rooms.sum()), ENTRY)
         starts = np.cumsum(rooms) - rooms
-        for start, size, to in zip(
-            heaps["start"].tolist(), heaps["size"].tolist(), starts.tolist(), strict=True
-        ):
-            moved[to : to + size] = entries[start : start + size]
+        for before, to in zip(heaps, starts.tolist(), strict=True):
+            used = entries[before["start"] :][: before["size"]]
+            moved[to : to + len(used)] = used
         heaps["start"], heaps["room"] = starts, rooms
         self.arrays = self.arrays._replace(entries=moved)
 
