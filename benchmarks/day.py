@@ -22,7 +22,7 @@ from replay.run.execute import run
 from replay.run.store import Run
 from replay.tape.read import Tape, open_tape
 
-_VOLUME = (
+VOLUME = (
     "depth.provider=volume",
     "depth.participation=0.2",
     "depth.window=60s",
@@ -57,7 +57,7 @@ class Day:
 
 def replayed(tape: Tape, rules: str, liquidations: str, out: Path) -> tuple[float, Run]:
     """Run a day; return the seconds and the run."""
-    book = load_rules(rules, overrides=_VOLUME if liquidations == "rules" else ())
+    book = load_rules(rules, overrides=VOLUME if liquidations == "rules" else ())
     began = time.perf_counter()
     made = run(tape, book, out, liquidations=liquidations, force=True)
     return time.perf_counter() - began, made

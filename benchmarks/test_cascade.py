@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.day import VOLUME
 from benchmarks.tapes import Size, make_tape
 from replay.rules import load_rules
 from replay.run.execute import run
@@ -21,12 +22,6 @@ SIZE = Size(
     fall=0.5,
     leverage=6,
 )
-VOLUME = [
-    "depth.provider=volume",
-    "depth.participation=0.2",
-    "depth.window=60s",
-    "depth.slippage_bp=20",
-]
 
 
 @pytest.fixture(scope="module")
