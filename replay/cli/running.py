@@ -76,7 +76,7 @@ def _opening(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--accept-assumptions", is_flag=True, help="Run rules of status draft: what they assume is then yours."
 )
-@click.option("--batch-rows", type=click.IntRange(min=1), default=65_536, help="Rows read ahead per table.")
+@click.option("--batch-rows", type=click.IntRange(min=1), default=131_072, help="Rows read ahead per table.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads that read the tape.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option(

@@ -30,6 +30,8 @@ from replay.units import BOUND
 
 Array = npt.NDArray[Any]
 
+_POSITIONS_OF_AN_ACCOUNT = 4  # in a day, thereabouts
+
 
 @dataclass(frozen=True, slots=True)
 class Conservation:
@@ -65,12 +67,16 @@ def open_books(state: State, tape: Tape) -> int:
         TapeError: A position without entry price, in a spot market, or a value out of range.
     """
     state.reserve(tape.accounts.num_rows + 2 * tape.positions.num_rows)
+    state.reserve_positions(
+        _POSITIONS_OF_AN_ACCOUNT * tape.accounts.num_rows
+    )  # or they move as they become more
     arrays = state.arrays
     accounts = tape.accounts
     cash = accounts.column("cash").to_numpy()
     ledgers = accounts.column("ledger").to_numpy()
     ids = accounts.column("account").to_numpy()
-    is_pseudo = np.array([name.startswith("@") for name in tape.account_names], dtype=np.uint8)
+    is_pseudo = np.zeros(len(tape.account_names), np.uint8)
+    is_pseudo[state.pseudo_accounts] = 1
     _open_pools(
         arrays,
         ids,

@@ -243,7 +243,7 @@ class Replay:
         self._unproved_rows = 0
 
     def run(
-        self, *, batch_rows: int = 65_536, threads: int = 1, until: int | None = None
+        self, *, batch_rows: int = 131_072, threads: int = 1, until: int | None = None
     ) -> Iterator[tuple[int, int]]:
         """Replay the tape; yield (moment, rows so far) after each window, for progress.
 

@@ -24,6 +24,7 @@ from replay.units import RATE_ONE
 Array = npt.NDArray[Any]
 
 _CACHE_LINE = 64
+_PSEUDO = "@"  # the names of pseudo accounts begin with it
 
 
 def _whole_lines(fields: list[tuple[str, str]]) -> np.dtype[np.void]:
@@ -548,7 +549,9 @@ class State:
         self.ledgers = list(ledgers)
         self.account_names = list(account_names)
         self.default_grade = int(grade)
-        self._ids: dict[str, int] = {}
+        self._ids = {name: i for i, name in enumerate(self.account_names) if name[:1] == _PSEUDO}
+        self._knows_all = False
+        self.pseudo_accounts = np.array(list(self._ids.values()), np.int64)
         records = np.zeros(len(markets), MARKET)
         records["changed"] = -1
         for market, record in zip(markets, records, strict=True):
@@ -619,9 +622,13 @@ class State:
         self._add_pseudo_accounts()
 
     def account(self, name: str) -> int:
-        """Return the id of an account, appending a pseudo account that is not known yet."""
-        if not self._ids:
+        """Return the id of an account, appending one that is not known yet.
+
+        Mostly it is a pseudo account, so the others are looked up only when one of them is asked for.
+        """
+        if name not in self._ids and not self._knows_all and name[:1] != _PSEUDO:
             self._ids = {known: i for i, known in enumerate(self.account_names)}
+            self._knows_all = True
         if name not in self._ids:
             self._ids[name] = len(self.account_names)
             self.account_names.append(name)
@@ -656,7 +663,7 @@ class State:
         """Make room for the pools and positions that ``rows`` more events may need."""
         counters = self.arrays.counters
         self._reserve_pools(int(counters[POOLS]) + 2 * rows)
-        self._reserve_positions(int(counters[POSITIONS]) + rows)
+        self.reserve_positions(int(counters[POSITIONS]) + rows)
 
     def _reserve_pools(self, need: int) -> None:
         arrays = self.arrays
@@ -674,7 +681,8 @@ class State:
             _move_cells(arrays.pool_table, table)
             self.arrays = arrays._replace(pool_table=table)
 
-    def _reserve_positions(self, need: int) -> None:
+    def reserve_positions(self, need: int) -> None:
+        """Make room for so many positions; what is not used of it takes no memory of the machine."""
         arrays = self.arrays
         if need > len(arrays.positions):
             size = _power_of_two(need)

@@ -69,7 +69,7 @@ def run(
     watch: Sequence[str] = (),
     sample_ns: int | None = None,
     until: int | None = None,
-    batch_rows: int = 65_536,
+    batch_rows: int = 131_072,
     threads: int = 1,
     force: bool = False,
     on_progress: OnProgress | None = None,
