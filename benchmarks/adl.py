@@ -14,16 +14,15 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.day import VOLUME
+from benchmarks.day import VOLUME, fallen_day
 from benchmarks.peers import Nothing, versions
-from benchmarks.tapes import Size, make_tape
 from replay.loop.engine import Replay
 from replay.loop.queue import close_next_side
 from replay.loop.rows import ADL_ROWS, FROM_ABSORBER
 from replay.loop.stages import LOSING
 from replay.loop.state import RANKINGS, STEP_TS, VALUED_TO_RANK
 from replay.rules import compile_rules, load_rules
-from replay.tape.read import Tape, open_tape
+from replay.tape.read import Tape
 from replay.tape.schema import Payoff
 from replay.units import NS_PER_MINUTE
 
@@ -55,8 +54,8 @@ def losers(replay: Replay, market: int, quantity: int) -> Any:
     return losing
 
 
-def closed(replay: Replay, calls: int, fills: int) -> tuple[float, int, int]:
-    """Deleverage longs in all markets in turn; return seconds, pieces and rankings."""
+def closed(replay: Replay, calls: int, fills: int) -> tuple[float, int, int, int]:
+    """Deleverage longs in all markets in turn; return seconds, pieces, rankings and pools valued."""
     state, cascade = replay.state, replay.cascade
     assert cascade is not None
     state.make_lists()
@@ -67,7 +66,7 @@ def closed(replay: Replay, calls: int, fills: int) -> tuple[float, int, int]:
     typical = {m: int(-np.median(sizes)) if len(sizes) else 1 for m, sizes in shorts.items()}
     forcing, ts = cascade.forcing, int(state.arrays.counters[STEP_TS])
     cascade.rows.arrays.counts[ADL_ROWS] = 0
-    began_rankings = int(state.arrays.counters[RANKINGS])
+    before = state.arrays.counters[[RANKINGS, VALUED_TO_RANK]]
     seconds = 0.0
     for call in range(calls):
         market = markets[call % len(markets)]
@@ -86,8 +85,8 @@ def closed(replay: Replay, calls: int, fills: int) -> tuple[float, int, int]:
             0,
         )
         seconds += time.perf_counter() - began
-    pieces = int(cascade.rows.arrays.counts[ADL_ROWS])
-    return seconds, pieces, int(state.arrays.counters[RANKINGS]) - began_rankings
+    rankings, valued = (state.arrays.counters[[RANKINGS, VALUED_TO_RANK]] - before).tolist()
+    return seconds, int(cascade.rows.arrays.counts[ADL_ROWS]), rankings, valued
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -121,22 +120,16 @@ def main(
     Example:
       python -m benchmarks.adl --fills 10000000 --accounts 400000 --markets 160 --leverage 1.3
     """  # noqa: D301 - click reads the escape
-    folder = out / f"day-{fills}-{accounts}-{markets}-0.5-{leverage}"
-    if not (folder / "tape.json").exists():
-        make_tape(folder, Size(fills, accounts, markets, mark_seconds=3, fall=0.5, leverage=leverage))
-    tape = open_tape(folder)
+    tape = fallen_day(out, fills, accounts, markets, leverage)
     for name in rules:
-        rates, last = [], (0.0, 0, 0)
+        rates = []
         for turn in range(repeat + 1):
-            replay = in_the_fall(tape, name, minutes)
-            valued = int(replay.state.arrays.counters[VALUED_TO_RANK])
-            last = closed(replay, calls, each)
+            seconds, pieces, rankings, valued = closed(in_the_fall(tape, name, minutes), calls, each)
             if turn:
-                rates.append(last[1] / last[0])
-        valued = int(replay.state.arrays.counters[VALUED_TO_RANK]) - valued
+                rates.append(pieces / seconds)
         click.echo(
             f"{name}: {statistics.median(rates):,.0f} ADL fills/s ({min(rates):,.0f} to {max(rates):,.0f}); "
-            f"{last[1]:,} fills in {last[2]:,} rankings, {last[0] / max(last[2], 1) * 1e6:.0f} us a ranking, "
+            f"{pieces:,} fills in {rankings:,} rankings, {seconds / max(rankings, 1) * 1e6:.0f} us a ranking, "
             f"{valued:,} pools valued"
         )
     click.echo(", ".join(f"{k} {v}" for k, v in versions().items()))

@@ -16,11 +16,11 @@ from pathlib import Path
 import click
 
 from benchmarks.peers import scan, versions
-from benchmarks.tapes import Size, make_tape
+from benchmarks.tapes import Size, kept_tape
 from replay.rules import load_rules
 from replay.run.execute import run
 from replay.run.store import Run
-from replay.tape.read import Tape, open_tape
+from replay.tape.read import Tape
 
 VOLUME = (
     "depth.provider=volume",
@@ -53,6 +53,14 @@ class Day:
     orders: int = 0
     adl_fills: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+
+
+def fallen_day(
+    out: Path, fills: int, accounts: int, markets: int, leverage: float, fall: float = 0.5
+) -> Tape:
+    """Return a day with a mark every 3 s on which all marks fall within twelve minutes; made once in a folder."""
+    size = Size(fills, accounts, markets, mark_seconds=3, fall=fall, leverage=leverage)
+    return kept_tape(out / f"day-{fills}-{accounts}-{markets}-{fall}-{leverage}", size)
 
 
 def replayed(tape: Tape, rules: str, liquidations: str, out: Path) -> tuple[float, Run]:
@@ -92,10 +100,7 @@ def main(
     Example:
       python -m benchmarks.day --fills 400000 --accounts 20000 --markets 20 --leverage 6
     """  # noqa: D301 - click reads the escape
-    folder = out / f"day-{fills}-{accounts}-{markets}-{fall}-{leverage}"
-    if not (folder / "tape.json").exists():
-        make_tape(folder, Size(fills, accounts, markets, mark_seconds=3, fall=fall, leverage=leverage))
-    tape = open_tape(folder)
+    tape = fallen_day(out, fills, accounts, markets, leverage, fall)
     scans: list[float] = []
     days = [Day(name) for name in rules]
     for turn in range(repeat + 1):

@@ -24,10 +24,10 @@ import click
 import duckdb
 import numpy as np
 
-from benchmarks.tapes import Size, make_tape
+from benchmarks.tapes import Size, kept_tape
 from replay.loop.engine import Replay
 from replay.rules import compile_rules, load_rules
-from replay.tape.read import Tape, open_tape
+from replay.tape.read import Tape
 
 _COLUMNS = "ts, seq, market, account, qty, price, fee, fee_ledger, kind, paired, victim, start_position, mode"
 
@@ -280,10 +280,8 @@ def main(fills: int, accounts: int, markets: int, events: int, repeat: int, out:
     Example:
       python -m benchmarks.peers --fills 20000000 --accounts 200000 --markets 150
     """  # noqa: D301 - click reads the escape
-    name = f"{fills}-{accounts}-{markets}"
-    if not (out / name / "tape.json").exists():
-        make_tape(out / name, Size(fills=fills, accounts=accounts, markets=markets))
-    tape = open_tape(out / name)
+    size = Size(fills=fills, accounts=accounts, markets=markets)
+    tape = kept_tape(out / f"{fills}-{accounts}-{markets}", size)
     memory: Any = Decoded(tape)
     few = min(fills, 300_000)
     jobs: list[tuple[str, str, Callable[[], int]]] = [

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from replay.tape.read import Tape, open_tape
 from replay.tape.schema import FillKind, Grade, PriceKind
 from replay.tape.write import TapeWriter
 
@@ -105,6 +106,13 @@ def make_tape(path: Path, size: Size, *, seed: int = 7, force: bool = False) -> 
             counts={},
             accounts_start="known",
         )
+
+
+def kept_tape(folder: Path, size: Size) -> Tape:
+    """Open the generated tape of a folder; make it if it is not there."""
+    if not (folder / "tape.json").exists():
+        make_tape(folder, size)
+    return open_tape(folder)
 
 
 def _walks(rng: np.random.Generator, size: Size, base: npt.NDArray[np.float64]) -> Ints:
