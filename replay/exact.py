@@ -7,10 +7,15 @@ half to even on the magnitude, so that ``V(-n, P) == -V(n, P)``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, cast
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from replay.errors import TapeError
 from replay.kernels import i64, kernel
@@ -29,16 +34,31 @@ _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
 
-@kernel
-def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Return the 128-bit product of two uint64 as (high, low)."""
-    a_low, a_high = a & _MASK32, a >> _BITS32
-    b_low, b_high = b & _MASK32, b >> _BITS32
-    low = a_low * b_low
-    middle = a_high * b_low + (low >> _BITS32)
-    carry = (middle & _MASK32) + a_low * b_high
-    high = a_high * b_high + (middle >> _BITS32) + (carry >> _BITS32)
-    return high, (carry << _BITS32) | (low & _MASK32)
+def _emit_product(typing: Any, a: Any, b: Any) -> Any:
+    """Return the 128-bit product of two uint64 as (high, low): one instruction, which NumPy has no name for."""
+    pair = types.UniTuple(types.uint64, 2)  # type: ignore[no-untyped-call]
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        high = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+        return context.make_tuple(builder, signature.return_type, (high, builder.trunc(product, high.type)))
+
+    return pair(types.uint64, types.uint64), generate
+
+
+def _emit_leading_zeros(typing: Any, number: Any) -> Any:
+    """Return how many of the highest bits of a uint64 above 0 are zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+# The types of numba say what is called while compiling, not what compiled code calls.
+_multiply: Callable[[np.uint64, np.uint64], tuple[np.uint64, np.uint64]] = cast(Any, intrinsic(_emit_product))
+_leading_zeros: Callable[[np.uint64], np.uint64] = cast(Any, intrinsic(_emit_leading_zeros))
 
 
 @kernel
@@ -50,9 +70,7 @@ def multiply(a: int, b: int) -> tuple[np.uint64, np.uint64]:
 @kernel
 def _divide(high: np.uint64, low: np.uint64, d: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Divide a 128-bit number by ``d`` < 2**63, ``high < d``: Knuth's algorithm D in base 2**32."""
-    shift = _ZERO
-    while (d << shift) >> np.uint64(63) == _ZERO:
-        shift += _ONE
+    shift = _leading_zeros(d)
     divisor = d << shift
     d_high, d_low = divisor >> _BITS32, divisor & _MASK32
     if shift > _ZERO:
