@@ -105,7 +105,7 @@ class Scratch(NamedTuple):
     cursors: Array  # int64[6]: next row of each table of the window
     slots: Array  # int64[fills of the window]: guesses of their positions, up to looked_up[0] checked ones
     rates: Array  # int64[markets]: rates of funding to be paid in one pass, NONE where there is none
-    near: Array  # int64[GUESSED], see check_guesses
+    near: Array  # int64[GUESSED], to work in
     looked_up: Array  # int64[2]: the row behind the checked ones, what was touched
 
 
@@ -479,6 +479,12 @@ def _forced_by_tape(s: Arrays, x: Scratch) -> Array:
     return np.sort(slots)
 
 
+@kernel
+def _attend(s: Arrays, forcing: Forcing) -> bool:
+    """Look after the absorbers, see :func:`replay.loop.stages.attend_absorbers`."""
+    return attend_absorbers(s, forcing.book, forcing.funds, forcing.rows, i64(s.counters[STEP_TS]))
+
+
 @allocating_kernel
 def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> int:
     """Advance over the window from where the cursors stand.
@@ -514,7 +520,7 @@ def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> i
                     wake_waiting(s)
             s.counters[PENDING] = 1
         if s.counters[PENDING]:
-            if s.counters[WATCHING] and not judge(s):
+            if s.counters[WATCHING] and not judge(s, x.near):
                 return HEAP_FULL
             s.counters[PENDING] = 0
             is_due = s.counters[ATTENDING] and s.counters[MARKS_MOVED]
@@ -527,11 +533,12 @@ def advance(s: Arrays, forcing: Forcing, w: Window, x: Scratch, grade: int) -> i
             if s.counters[BREACHES] or s.counters[RESTORED]:
                 s.counters[IN_STEP] = 1
             elif is_due:
-                book, funds, rows = forcing.book, forcing.funds, forcing.rows
-                s.counters[IN_STEP] = not attend_absorbers(s, book, funds, rows, s.counters[STEP_TS])
+                s.counters[IN_STEP] = not _attend(s, forcing)
             s.counters[FORCED_STEPS] += s.counters[IN_STEP]
         if s.counters[IN_STEP]:
-            asked = step(s, forcing, s.counters[STEP_TS], _forced_by_tape(s, x))
+            is_forced = _is_current(s, x, i64(s.counters[SHADOWS] - 1))
+            recorded = _forced_by_tape(s, x) if is_forced else x.slots[:0]
+            asked = step(s, forcing, s.counters[STEP_TS], recorded)
             if s.counters[FAULT]:
                 return FAULTED
             if asked != STEP_DONE:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.exact import CEIL, FLOOR, HALF_EVEN, OVERFLOW, muldiv, signed_value
-from replay.kernels import allocating_kernel, i64, kernel
+from replay.kernels import i64, kernel
 from replay.loop.margin import fault, maintenance_of, notional_at
 from replay.loop.state import ALLOCATION, CELL_OVERFLOW, EXIT_FEE, Arrays
 from replay.rules.plan import ALLOCATIONS
@@ -81,8 +81,17 @@ def _share_out(s: Arrays, pool: int, amount: int, weights: Array, rests: Array, 
         rests[largest] = -1
 
 
-@allocating_kernel
-def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: Array, worths: Array) -> int:
+@kernel
+def bankruptcy_values(
+    s: Arrays,
+    pool: int,
+    equity: int,
+    slots: Array,
+    values: Array,
+    worths: Array,
+    weights: Array,
+    rests: Array,
+) -> int:
     """Split the equity of a pool over its positions as the rules say; value each at bankruptcy.
 
     - By maintenance ("mmp"): position i may lose ``equity * MM_i / sum MM``.
@@ -99,20 +108,24 @@ def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: A
         slots: Filled with its open positions, ascending.
         values: Filled with their signed bankruptcy values in atoms, a fee to close included if the rules say so.
         worths: Filled with what is left of these after that fee.
+        weights: To work in, as long as the others.
+        rests: Likewise.
 
     Returns:
         How many positions were written.
     """
     count = 0
-    slot = s.pools[pool].first
-    while slot >= 0:
+    slot = i64(s.pools[pool].first)
+    while slot >= 0:  # the newest first, so each has a lower slot than the one before
         if s.positions[slot].size != 0:
             slots[count] = slot
             count += 1
-        slot = s.positions[slot].next
-    slots[:count] = np.sort(slots[:count])
+        slot = i64(s.positions[slot].next)
+    slots, shares = slots[:count], values[:count]
+    for i in range(count // 2):
+        slots[i], slots[count - 1 - i] = slots[count - 1 - i], slots[i]
+    shares[:] = 0
     allocation = s.counters[ALLOCATION]
-    weights, shares, rests = np.empty(count, np.int64), np.zeros(count, np.int64), np.empty(count, np.int64)
     bearer, lowest = 0, 0
     for i in range(count):
         p = s.positions[slots[i]]
@@ -130,7 +143,7 @@ def bankruptcy_values(s: Arrays, pool: int, equity: int, slots: Array, values: A
         shares[bearer] = equity
     else:
         amount = equity if allocation == _BY_MAINTENANCE else i64(s.pools[pool].cash)
-        _share_out(s, pool, amount, weights, rests, shares)
+        _share_out(s, pool, amount, weights[:count], rests, shares)
     for i in range(count):
         p = s.positions[slots[i]]
         worths[i] = (p.cost if allocation == _ISOLATED else worths[i]) - shares[i]

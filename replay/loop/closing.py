@@ -12,7 +12,7 @@ from replay.loop import rows as of
 from replay.loop.adl import book_pairs
 from replay.loop.adl_prices import value_pieces
 from replay.loop.episodes import Cases
-from replay.loop.fund import EXISTS, IS_VAULT, Fund, Funds, balance, counted_fund_at, fund_at, note
+from replay.loop.fund import EXISTS, IS_VAULT, Fund, Funds, balance, fund_at, note
 from replay.loop.ledger import add_cash
 from replay.loop.margin import fault, valued_pool
 from replay.loop.rows import Buffers, add_movement, write_movements
@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 def _equity_and_notional(s: Arrays, slot: int) -> tuple[int, int]:
     """Return equity and notional of a position's pool at the marks, in atoms; 0 without a value."""
     pool = i64(s.positions[slot].pool)
-    if not valued_pool(s, pool):
+    if not valued_pool(s, pool, False):
         return 0, 0
     return s.valuations[pool][0], s.valuations[pool][2]
 
@@ -71,16 +71,60 @@ def close_side(
         winner_rate: Fee of the winner.
         residual_to_absorber: Whether the absorber has, or pays, what the price differs from bankruptcy.
     """
+    columns, own = np.empty((7, len(pieces)), np.int64), np.zeros((2, len(funds.rule)), np.int64)
+    _close(
+        s,
+        funds,
+        c,
+        r,
+        ts,
+        losing,
+        loser,
+        winner,
+        pieces,
+        winners,
+        lights,
+        candidates,
+        price,
+        loser_rate,
+        winner_rate,
+        residual_to_absorber,
+        columns,
+        own,
+    )
+
+
+@kernel
+def _close(
+    s: Arrays,
+    funds: Funds,
+    c: Cases,
+    r: Buffers,
+    ts: int,
+    losing: Array,
+    loser: Array,
+    winner: Array,
+    pieces: Array,
+    winners: Array,
+    lights: Array,
+    candidates: int,
+    price: int,
+    loser_rate: int,
+    winner_rate: int,
+    residual_to_absorber: bool,
+    columns: Array,
+    own: Array,
+) -> None:
+    """Do what :func:`close_side` does; ``columns`` and the zeros of ``own`` are to work in."""
     count, market = len(pieces), i64(losing[0].market)
     m = s.markets[market]
-    values, parts = np.empty(count, np.int64), np.empty(count, np.int64)
+    values, parts, loser_slots, winner_slots = columns[0], columns[1], columns[2], columns[3]
+    loser_fees, winner_fees, realised = columns[4], columns[5], columns[6]
+    gains, is_own = own[0], own[1]
     value_pieces(s, losing, loser, pieces, price, values, parts)
     first = r.counts[of.ADL_ROWS]
     rows = r.adl[first : first + count]
     r.counts[of.ADL_ROWS] += count
-    loser_slots, winner_slots = np.empty(count, np.int64), np.empty(count, np.int64)
-    gains = np.zeros(len(funds.rule), np.int64)
-    is_own = np.zeros(len(funds.rule), np.uint8)
     for i in range(count):
         order, row, chosen = losing[loser[i]], rows[i], winners[winner[i]]
         loser_slots[i], winner_slots[i] = order.position, chosen.position
@@ -97,14 +141,14 @@ def close_side(
             worth = value_at(s, market, pieces[i] if p.size > 0 else -pieces[i], m.mark)
             gains[order.absorber] += values[i] - worth
             is_own[order.absorber] = 1
-    loser_fees, winner_fees = np.empty(count, np.int64), np.empty(count, np.int64)
-    realised = np.empty(count, np.int64)
+        parts[i] -= values[i]
+        values[i] = abs(values[i])
     book_pairs(
         s,
         loser_slots,
         winner_slots,
         pieces,
-        np.abs(values),
+        values,
         loser_rate,
         winner_rate,
         loser_fees,
@@ -112,7 +156,7 @@ def close_side(
         realised,
     )
     if residual_to_absorber:
-        _settle_residuals(s, counted_fund_at(funds, 0), c, r, ts, losing, loser, loser_slots, parts - values)
+        _settle_residuals(s, fund_at(funds, 0), c, r, ts, losing, loser, loser_slots, parts)
     for i in range(count):
         order, row = losing[loser[i]], rows[i]
         p, q = s.positions[loser_slots[i]], s.positions[winner_slots[i]]
@@ -122,7 +166,7 @@ def close_side(
         row.winner_equity_after, _ = _equity_and_notional(s, winner_slots[i])
         s.pools[q.pool].touched = 1
         if order.episode < 0:
-            note(s, counted_fund_at(funds, order.absorber), market, values[i])
+            note(s, fund_at(funds, order.absorber), market, row.value)
         else:
             leg = c.legs[c.leg_of[loser_slots[i]]]
             leg.adl += pieces[i]
@@ -131,7 +175,7 @@ def close_side(
     for number in range(len(is_own)):
         if is_own[number]:
             add_movement(r, market, gains[number])
-            write_movements(s, counted_fund_at(funds, number), r, ts, of.DELEVERAGED)
+            write_movements(s, fund_at(funds, number), r, ts, of.DELEVERAGED)
 
 
 @kernel

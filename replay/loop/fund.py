@@ -204,7 +204,7 @@ def inventory(s: Arrays, f: Fund, market: int) -> int:
 def balance(s: Arrays, f: Fund, purse: int) -> int:
     """Return one of its balances: the equity of a pool at the marks, in atoms."""
     pool = f.pools[purse]
-    if valued_pool(s, pool):
+    if valued_pool(s, pool, False):
         return i64(s.valuations[pool][0])
     return valuation(s, pool)[0]
 

@@ -183,12 +183,44 @@ def slack(s: Arrays, pool: int) -> int:
 @kernel
 def valuation(s: Arrays, pool: int) -> tuple[int, int, int]:
     """Return equity, maintenance and notional of a valued pool at the current marks, in atoms."""
-    _, equity, maintenance, notional, _, _ = _worth(s, pool)
+    _, equity, maintenance, notional, _, _ = _worth(s, pool, True)
     return equity, maintenance, notional
 
 
+NOT_ASKED = -BOUND
+"""Of a maintenance in ``Arrays.valuations``: nobody asked for it."""
+
+
 @kernel
-def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int, int]:
+def worth_of_one(
+    tiers: Array, m: Any, size: int, cost: int, mark: int, with_maintenance: bool
+) -> tuple[bool, int, int, int, int, int, bool]:
+    """Return what a position adds to each column of ``Arrays.valuations`` at a mark.
+
+    Args:
+        tiers: The tiers of all markets.
+        m: MARKET record of the position.
+        size: Its size, not 0.
+        cost: Its cost.
+        mark: The mark.
+        with_maintenance: Whether to ask for maintenance; else it is 0.
+
+    Returns:
+        Whether its value fits a cell; profit, maintenance, notional, the most of the maintenance, what of the notional
+        has a positive value; whether maintenance grows in a straight line.
+    """
+    notional = notional_at(m, size, mark)
+    if notional == OVERFLOW:
+        return False, i64(0), i64(0), i64(0), i64(0), i64(0), True
+    value = signed_value(size, notional, m.inverse != 0)
+    now, most, is_straight = i64(0), i64(0), True
+    if with_maintenance:
+        now, most, is_straight = _maintenance_and_most(tiers, m, size, cost, notional)
+    return True, value - cost, now, notional, most, max(value, 0), is_straight
+
+
+@kernel
+def _worth(s: Arrays, pool: int, with_maintenance: bool) -> tuple[bool, int, int, int, int, int]:
     """Return whether a pool has a value, and its row of ``Arrays.valuations``; zeros without one."""
     equity, maintenance, total, most, positive = s.pools[pool].cash, i64(0), i64(0), i64(0), i64(0)
     is_straight = True
@@ -199,24 +231,26 @@ def _worth(s: Arrays, pool: int) -> tuple[bool, int, int, int, int, int]:
             m = s.markets[p.market]
             if m.has_mark == 0:
                 return False, i64(0), i64(0), i64(0), i64(0), i64(0)
-            notional = notional_at(m, p.size, m.mark)
-            if notional == OVERFLOW:
+            fits, profit, now, notional, part, rising, is_part_straight = worth_of_one(
+                s.tiers, m, p.size, p.cost, m.mark, with_maintenance
+            )
+            if not fits:
                 fault(s, CELL_OVERFLOW, pool, p.market)
                 return False, i64(0), i64(0), i64(0), i64(0), i64(0)
-            value = signed_value(p.size, notional, m.inverse != 0)
-            equity += value - p.cost
-            now, part, is_part_straight = _maintenance_and_most(s.tiers, m, p.size, p.cost, notional)
+            equity += profit
             maintenance += now
             total += notional
-            positive += max(value, 0)
+            positive += rising
             most = min(most + part, BOUND)
             is_straight = is_straight and is_part_straight
         slot = p.next
+    if not with_maintenance:
+        maintenance = i64(NOT_ASKED)
     return True, equity, maintenance, total, most if is_straight else -most, positive
 
 
 @kernel
-def valued_pool(s: Arrays, pool: int) -> bool:
+def valued_pool(s: Arrays, pool: int, with_maintenance: bool) -> bool:
     """See that ``s.valuations`` holds a pool at the current marks.
 
     Its columns are equity, maintenance and notional, the most that the maintenance can be while no notional is
@@ -224,14 +258,19 @@ def valued_pool(s: Arrays, pool: int) -> bool:
     and what of the notional is of positions of positive value, which lose when values shrink.
     A pool is valued again only after a mark moved or something was booked to it.
 
+    Args:
+        s: The state.
+        pool: The pool.
+        with_maintenance: Whether to see to its maintenance, too; else that may be :data:`NOT_ASKED`.
+
     Returns:
         False for a pool that has no value: a market it has a position in has no mark yet.
     """
-    p = s.pools[pool]
+    p, row = s.pools[pool], s.valuations[pool]
     version = s.counters[MARKS_VERSION]
-    if p.valued != version and p.valued != -version:
-        row = s.valuations[pool]
-        has_value, row[0], row[1], row[2], row[3], row[4] = _worth(s, pool)
+    is_known = p.valued == version and (row[1] != NOT_ASKED or not with_maintenance)
+    if not is_known and p.valued != -version:
+        has_value, row[0], row[1], row[2], row[3], row[4] = _worth(s, pool, with_maintenance)
         p.valued = version if has_value else -version
         p.snapshot = 0
     return bool(p.valued == version)

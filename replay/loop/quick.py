@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from replay.exact import FLOOR, OVERFLOW, contract_value, muldiv
 from replay.kernels import i64, kernel
+from replay.loop.candidates import keep_worth
 from replay.loop.margin import WORST
 from replay.loop.state import (
     BUCKET_NS,
@@ -124,6 +125,7 @@ def quick_fills(
         if not fits or abs(fees.cash) + abs(fee) >= BOUND:
             break
         is_bare, is_dirty = False, False
+        reserve = pool.reserve + change
         if is_watched and not pool.special and pool.grade != _UNKNOWN:
             if pool.waiting:
                 break
@@ -139,9 +141,10 @@ def quick_fills(
                 floor = floor_on(s.tiers, m, size + qty, cost, p.lo, p.hi)
                 if floor == WORST:
                     break
-            pool.reserve += floor - p.floor
+            reserve += floor - p.floor
             p.floor = floor
-            if (is_dirty or pool.reserve + change < least) and not pool.dirty:
+            is_bare = is_bare or (reserve < least and size + qty != 0)
+            if (is_dirty or (reserve < least and not is_bare)) and not pool.dirty:
                 pool.dirty = 1
                 s.dirty[counters[DIRTY]] = p.pool
                 counters[DIRTY] += 1
@@ -153,16 +156,17 @@ def quick_fills(
                 bucket[1] = 0
             bucket[1] = min(bucket[1] + qty, BOUND)
         note_change(s, slot)
+        if pool.valued != 0 and not keep_worth(s, slot, size + qty, cost, change):
+            pool.valued = 0
         p.size = size + qty
         p.recorded_size = size + qty
         p.cost = cost
         pool.cash += change
-        pool.reserve += change
-        if is_bare and not pool.dirty and not renew(s, slot):
+        pool.reserve = reserve
+        if is_bare and not pool.dirty and not renew(s, slot, -1):
             pool.dirty = 1
             s.dirty[counters[DIRTY]] = p.pool
             counters[DIRTY] += 1
-        pool.valued = 0
         pool.turnover = min(pool.turnover + turnover, BOUND)
         fees.cash += fee
         fees.reserve += fee

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from replay.exact import CEIL, muldiv
 from replay.kernels import allocating_kernel, i64, kernel
-from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, list_candidates, settle
+from replay.loop.candidates import BOUNDED, OPEN, OUT, Asks, list_candidates, settle
 from replay.loop.holders import has_list, in_profit
 from replay.loop.scoring import Scoring, comes_before, fill_scores, scoring_of
-from replay.loop.state import RANKINGS, SNAPSHOTS, VALUED_TO_RANK, Arrays, State
+from replay.loop.state import CANDIDATE, RANKINGS, TOUCHED, VALUED_TO_RANK, Arrays, State
 from replay.rules.plan import Adl
 
 Array = npt.NDArray[Any]
@@ -123,22 +123,60 @@ def ranked(
     """
     s.counters[RANKINGS] += 1
     slots = in_profit(s, market, is_long, with_losers)
-    with_share = rules.of_position or need < 0
-    candidates = np.empty(len(slots) + 1, CANDIDATE)
-    listed, _ = list_candidates(
-        s, slots, with_losers, spared, with_share, np.zeros((SNAPSHOTS, 2)), candidates
-    )
-    heap, total = _heap_of(s, candidates, listed, with_share)
+    asks = Asks(rules.of_position or need < 0, rules.of_maintenance or need < 0)
+    candidates = s.candidates
+    listed, _ = list_candidates(s, slots, with_losers, spared, asks, candidates)
+    near, columns = np.empty((3, TOUCHED), np.int64), np.empty((2, listed), np.int64)
+    heap, rows = columns[0], columns[1]
+    size, total = _fill_heap(s, candidates, heap, asks, near)
+    count = _take_first(s, candidates, heap[:size], rules, asks, need, near, rows)
+    return candidates[rows[:count]], size, total
+
+
+@kernel
+def _fill_heap(s: Arrays, candidates: Array, heap: Array, asks: Asks, near: Array) -> tuple[int, int]:
+    """Value the candidates of which nothing is known, and list those that are some.
+
+    Args:
+        s: The state.
+        candidates: CANDIDATE records, at least as many as ``heap`` has room for.
+        heap: Filled with the rows of candidates, in no order.
+        asks: What is asked for.
+        near: int64[3, TOUCHED] to work in.
+
+    Returns:
+        How many they are, and their quantity.
+    """
+    count, total = i64(0), i64(0)
+    for row in range(len(heap)):
+        if candidates[row].standing == OPEN:
+            heap[count] = row
+            count += 1
+    s.counters[VALUED_TO_RANK] += count
+    settle(s, candidates, heap[:count], asks, near)
+    count = 0
+    for row in range(len(heap)):
+        if candidates[row].standing != OUT:
+            heap[count] = row
+            count += 1
+            total += candidates[row].size
+    return count, total
+
+
+@kernel
+def _take_first(
+    s: Arrays, candidates: Array, heap: Array, rules: Scoring, asks: Asks, need: int, near: Array, rows: Array
+) -> int:
+    """Fill ``rows`` with the first in rank, until their quantity is what is needed; return how many they are."""
     size = len(heap)
     fill_scores(candidates, heap, rules)
     for place in range(size // 2 - 1, -1, -1):
         _sift_down(candidates, heap, size, place, rules.ties)
-    rows = np.empty(size, np.int64)
     count, left = i64(0), i64(need)
-    while count < len(rows) and (need < 0 or left > 0):
+    while size > 0 and (need < 0 or left > 0):
         first = heap[0]
         if candidates[first].standing == BOUNDED:
-            _settle_first(s, candidates, heap, size, rules, with_share)
+            _settle_first(s, candidates, heap, size, rules, asks, near)
             continue
         rows[count] = first
         count += 1
@@ -146,43 +184,22 @@ def ranked(
         size -= 1
         heap[0] = heap[size]
         _sift_down(candidates, heap, size, 0, rules.ties)
-    return candidates[rows[:count]], len(rows), total
+    return count
 
 
-@allocating_kernel
-def _heap_of(s: Arrays, candidates: Array, listed: int, with_share: bool) -> tuple[Array, int]:
-    """Value the candidates of which nothing is known; return the rows of those that are some, and their quantity."""
-    unknown = np.empty(listed, np.int64)
-    count = 0
-    for row in range(listed):
-        if candidates[row].standing == OPEN:
-            unknown[count] = row
-            count += 1
-    s.counters[VALUED_TO_RANK] += count
-    settle(s, candidates, unknown[:count], with_share)
-    rows = np.empty(listed, np.int64)
-    count, total = 0, i64(0)
-    for row in range(listed):
-        if candidates[row].standing != OUT:
-            rows[count] = row
-            count += 1
-            total += candidates[row].size
-    return rows[:count], total
-
-
-@allocating_kernel
+@kernel
 def _settle_first(
-    s: Arrays, candidates: Array, heap: Array, size: int, rules: Scoring, with_share: bool
+    s: Arrays, candidates: Array, heap: Array, size: int, rules: Scoring, asks: Asks, near: Array
 ) -> None:
     """Value the bounded ones at the top of the heap, and mend it."""
-    first = np.empty(_AT_ONCE, np.int64)
+    first = near[2]
     count, end = 0, min(_AT_ONCE, size)
     for place in range(end):
         if candidates[heap[place]].standing == BOUNDED:
             first[count] = heap[place]
             count += 1
     s.counters[VALUED_TO_RANK] += count
-    settle(s, candidates, first[:count], with_share)
+    settle(s, candidates, first[:count], asks, near)
     fill_scores(candidates, first[:count], rules)
     for place in range(end - 1, -1, -1):
         _sift_down(candidates, heap, size, place, rules.ties)

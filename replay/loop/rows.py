@@ -180,7 +180,7 @@ _REASONS = (
 """The reasons in words; behind that of a takeover comes who takes."""
 
 _MANY = 16_384
-"""Rows that a buffer has room for, at least, before it is handed to the journal."""
+"""Rows that a buffer holds, at least, when it is handed to the journal."""
 
 
 class Sink(Protocol):
@@ -248,16 +248,21 @@ class Rows:
     def reserve(
         self, *, orders: int = 0, adl: int = 0, liquidations: int = 0, losses: int = 0, stages: int = 1
     ) -> None:
-        """Make room for rows of some stages, see :func:`has_room`; a buffer that lacks it is handed over."""
+        """Make room for rows of some stages, see :func:`has_room`.
+
+        A buffer that lacks it is handed over if it holds many rows, for a call costs more than a row; else it grows.
+        """
         markets = 2 * len(self._state.markets) * stages
         needs = (orders, markets, 2 * markets, adl, liquidations, losses)
         for place, need in enumerate(needs):
             buffer = self.arrays[place]
-            if self.arrays.counts[place] + need > len(buffer):
+            if self.arrays.counts[place] >= _MANY and self.arrays.counts[place] + need > len(buffer):
                 self._hand_over(place)
-                if need > len(buffer):
-                    longer = np.zeros(max(2 * need, _MANY), buffer.dtype)
-                    self.arrays = self.arrays._replace(**{Buffers._fields[place]: longer})
+            used = buffer[: self.arrays.counts[place]]
+            if len(used) + need > len(buffer):
+                longer = np.zeros(2 * (_MANY + need), buffer.dtype)
+                longer[: len(used)] = used
+                self.arrays = self.arrays._replace(**{Buffers._fields[place]: longer})
 
     def flush(self) -> None:
         """Hand all rows to the journal."""
@@ -306,14 +311,13 @@ class Rows:
         columns["scope"] = self._with_names(scopes, rows["scope"] + len(scopes))
         columns["stage"] = _words(_STAGES, rows["stage"])
         columns["state"] = _words(_STATES, rows["state"])
-        found, places = np.unique(
-            np.stack((columns.pop("reason"), columns.pop("count"))), axis=1, return_inverse=True
-        )
-        columns["reason"] = _words([self._reason(*pair) for pair in found.T.tolist()], places.ravel())
+        found = pa.array(columns.pop("count") * len(_REASONS) + columns.pop("reason")).dictionary_encode()
+        reasons = [self._reason(*divmod(key, len(_REASONS))) for key in found.dictionary.to_pylist()]
+        columns["reason"] = _words(reasons, found.indices)
         columns["shadow"] = np.zeros(len(rows), np.int8)
         self._sink.append("engagements", columns)
 
-    def _reason(self, reason: int, count: int) -> str:
+    def _reason(self, count: int, reason: int) -> str:
         words = _REASONS[reason]
         if reason in (EMPTY, DRAWDOWN, NOT_EMPTY, NEAR):
             return words
@@ -343,12 +347,12 @@ class Rows:
 
     def _with_names(self, words: Sequence[str], numbers: Array, prefix: str = "") -> pa.Array:
         """Return words by number; behind the last of them come the names of accounts."""
-        found, places = np.unique(numbers, return_inverse=True)
+        found = pa.array(numbers).dictionary_encode()
         texts = [
             words[number] if number < len(words) else prefix + self._state.account_names[number - len(words)]
-            for number in found.tolist()
+            for number in found.dictionary.to_pylist()
         ]
-        return _words(texts, places)
+        return _words(texts, found.indices)
 
     def opening(self, ts: int, balances: Sequence[tuple[int, int, int]]) -> None:
         """Write what absorbers begin with: account, ledger and amount of each balance."""
@@ -370,13 +374,13 @@ class Rows:
 
 
 def _columns(rows: Array) -> dict[str, Any]:
-    """Return the columns of records, each by itself: the buffer is used again."""
-    return {name: rows[name].copy() for name in rows.dtype.names or ()}
+    """Return the columns of records; the sink copies them, for the buffer is used again."""
+    return {name: rows[name] for name in rows.dtype.names or ()}
 
 
-def _words(texts: Sequence[str], numbers: Array) -> pa.Array:
+def _words(texts: Sequence[str], numbers: Array | pa.Array) -> pa.Array:
     # With the type named: without it Arrow looks for packages of dates, each time.
-    return pa.DictionaryArray.from_arrays(numbers.copy(), pa.array(texts, pa.string())).cast(pa.string())
+    return pa.DictionaryArray.from_arrays(numbers, pa.array(texts, pa.string())).cast(pa.string())
 
 
 @kernel

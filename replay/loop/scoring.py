@@ -15,6 +15,7 @@ from numba.extending import overload
 from replay.kernels import i64, kernel
 from replay.loop.candidates import BOUNDED
 from replay.loop.policies.scores import (
+    BY_MAINTENANCE,
     LEVERAGE_TERMS,
     LOSS_RULES,
     PROFIT_TERMS,
@@ -57,6 +58,7 @@ class Scoring(NamedTuple):
     scope: int
     ties: Array  # int64, in their order
     of_position: bool  # maintenance and share of the position count
+    of_maintenance: bool  # maintenance of the pool counts, as it does for a share
 
 
 def scoring_of(rule: Adl) -> Scoring:
@@ -70,6 +72,7 @@ def scoring_of(rule: Adl) -> Scoring:
         SCOPES.index(rule.equity_scope),
         np.array([TIE_BREAKS.index(word) for word in rule.tie_break], np.int64),
         of_share or rule.equity_scope != "account",
+        of_share or rule.equity_scope != "account" or rule.leverage_term in BY_MAINTENANCE,
     )
 
 

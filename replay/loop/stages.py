@@ -338,15 +338,39 @@ def take_over(
     wanted = np.empty(len(batch), np.int64)
     ask_to_take_over(s, c, batch, rung, ts, wanted)
     batch, values = _of_what_is_asked(c, batch, wanted)
-    room = np.zeros(len(s.markets), np.int64)
-    for market in _markets_of(s, batch):
+    room, sizes = np.zeros(len(s.markets), np.int64), np.zeros(len(s.markets), np.int64)
+    markets, worths, limits = _markets_of(s, batch), np.zeros_like(f.pools), np.zeros_like(f.pools)
+    beyond = _fit(s, f, r, batch, values, ts, markets, room, sizes, worths, limits)
+    losing = np.zeros(beyond, LOSING)
+    _hand_over(s, f, c, r, batch, values, rung, ts, losing, at_bankruptcy)
+    return losing
+
+
+@kernel
+def _fit(
+    s: Arrays,
+    f: Fund,
+    r: Buffers,
+    batch: Array,
+    values: Array,
+    ts: int,
+    markets: Array,
+    room: Array,
+    sizes: Array,
+    worths: Array,
+    limits: Array,
+) -> int:
+    """Fill what the absorber takes of each order of :func:`take_over`; return of how many it takes not all.
+
+    ``room`` and ``sizes`` by market, ``worths`` and ``limits`` by purse are zeros to work in.
+    """
+    for market in markets:
         _judge(s, f, r, market, ts)
         room[market] = capacity(s, f, market, ts)
     has_limit = f.rule[INVENTORY] != 0
-    sizes, worths, limits = np.zeros(len(s.markets), np.int64), np.zeros_like(f.pools), np.zeros_like(f.pools)
     if has_limit:
         open_inventory(s, f, sizes, worths, limits)
-    beyond = 0
+    beyond = i64(0)
     for i in range(len(batch)):
         row = batch[i]
         asked = i64(row.asked)
@@ -372,11 +396,27 @@ def take_over(
         if absorbed < asked and is_off(f, i64(row.market), ts):
             row.next = of.IS_OFF
         beyond += absorbed < asked
+    return beyond
+
+
+@kernel
+def _hand_over(
+    s: Arrays,
+    f: Fund,
+    c: Cases,
+    r: Buffers,
+    batch: Array,
+    values: Array,
+    rung: Any,
+    ts: int,
+    losing: Array,
+    at_bankruptcy: bool,
+) -> None:
+    """Book what it takes of each order of :func:`take_over`, write its rows, fill ``losing`` with the rest."""
     for i in range(len(batch)):
         _book_row(s, batch[i], f.markets[batch[i].market].slot)
         if not rung.at_mark:
             _pay_exit_fee(s, batch[i])
-    losing = np.zeros(beyond, LOSING)
     count = 0
     for i in range(len(batch)):
         row = batch[i]
@@ -400,7 +440,6 @@ def take_over(
         row = batch[i]
         add_engaged(s, r, row.pool, row.market, row.equity, row.maintenance, row.filled)
     write_engaged(s, f, r, ts, of.TAKEOVER, of.BY_ABSORBER, of.BELOW_MAINTENANCE)
-    return losing
 
 
 @kernel

@@ -188,6 +188,25 @@ HOLDERS = np.dtype([("start", "i8"), ("room", "i8"), ("held", "i8")], align=True
 """Where the open positions of a market are listed, and how many they are."""
 LISTED_POSITION = np.dtype([("slot", "i8"), ("break_even", "f8")], align=True)
 """An open position and the mark at which its value is its cost; negative for shorts."""
+CANDIDATE = np.dtype(
+    [
+        ("position", "i8"),
+        ("pool", "i8"),
+        ("size", "i8"),  # unsigned
+        ("cost", "i8"),
+        ("value", "i8"),  # signed, at the mark
+        ("equity", "i8"),  # of the pool, or at least
+        ("notional", "i8"),  # of the pool, or at most
+        ("share", "i8"),  # what of the equity the position's own bankruptcy price would use up, or at least
+        ("maintenance", "i8"),  # of the position
+        ("pool_maintenance", "i8"),  # of the pool, or at most
+        ("wallet", "i8"),  # cash of the pool
+        ("known", "i8"),  # whether its equity is
+        ("standing", "i8"),
+        ("score", "f8"),  # or at most
+    ]
+)
+"""A position that may be closed; money in atoms. Share and maintenance are zero where nothing asks for them."""
 BREAK = np.dtype(
     [("ts", "i8"), ("seq", "i8"), ("expected", "i8"), ("found", "i8"), ("account", "i4"), ("market", "i4")],
     align=True,
@@ -228,6 +247,7 @@ BREAK = np.dtype(
     RENEWED,
     SNAPSHOT,
     SNAPSHOT_VERSION,
+    SNAPSHOT_TS,
     ALLOCATION,
     EXIT_FEE,
     PERIOD_NS,
@@ -241,7 +261,7 @@ BREAK = np.dtype(
     RANKINGS,
     VALUED_TO_RANK,
     COUNTERS,
-) = range(46)
+) = range(47)
 
 # Values of counters[FAULT].
 NO_FAULT, CELL_OVERFLOW, NO_MARK_FOR_FUNDING, BAD_PRICE = 0, 1, 2, 3
@@ -252,7 +272,7 @@ GUESSED = 1_024
 """Rows whose positions are looked up at once: what they touch fits the second cache of a core."""
 
 SNAPSHOTS = 4_096
-"""Snapshots of all marks that are kept, the last ones."""
+"""Snapshots of all marks that are kept, the last ones; the last was taken at counters[SNAPSHOT_TS]."""
 
 TOUCHED = 64
 """Pools whose positions are touched at once, see bring_near."""
@@ -286,6 +306,10 @@ class Arrays(NamedTuple):
     entries: Array  # of all heaps
     valuations: Array  # int64[pools, VALUED]: see margin.valued_pool
     snapshots: Array  # int64[SNAPSHOTS, markets]: marks; snapshot n is row n % SNAPSHOTS
+    moves: Array  # float64[SNAPSHOTS, 3]: see candidates._largest_moves
+    candidates: (
+        Array  # CANDIDATE records that a ranking works in, one more than the longest list has room for
+    )
     volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
 
@@ -616,6 +640,8 @@ class State:
             entries=np.zeros(0, ENTRY),
             valuations=np.zeros((0, VALUED), np.int64),
             snapshots=np.zeros((SNAPSHOTS, len(markets)), np.int64),
+            moves=np.zeros((SNAPSHOTS, 3)),
+            candidates=np.zeros(0, CANDIDATE),
             volumes=np.full((len(markets), BUCKETS, 2), -1, np.int64),
         )
         self.external_flow = [0] * len(ledgers)
@@ -732,7 +758,8 @@ class State:
         for before, after in zip(old, holders, strict=True):
             used = listed[before["start"] : before["start"] + before["held"]]
             moved[after["start"] : after["start"] + after["held"]] = used
-        self.arrays = self.arrays._replace(holders=holders, listed=moved)
+        candidates = np.zeros(int(holders["room"].max()) + 1, CANDIDATE)
+        self.arrays = self.arrays._replace(holders=holders, listed=moved, candidates=candidates)
 
     def drain_external(self) -> None:
         """Move the flows booked by compiled code into Python integers, which cannot overflow."""

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from replay.exact import OVERFLOW
-from replay.kernels import allocating_kernel, i64, kernel
+from replay.kernels import i64, kernel
 from replay.loop.guard import follow
 from replay.loop.margin import WORST, notional_at, slack, term, term_at, term_of
 from replay.loop.state import (
@@ -121,14 +120,15 @@ def _least_at_edges(
 def floor_on(tiers: Array, m: Any, size: int, cost: int, low: int, high: int) -> int:
     """Return the least ``f`` of a position of a size and cost over the marks ``[low, high]``.
 
-    ``f`` is monotone between the edges of tiers, so the ends and both sides of each edge inside suffice.
+    A rate is at most 1, so between the edges of tiers a long has its least ``f`` at the lower end, a short at the upper
+    one, for any payoff: that end and both sides of each edge inside suffice.
     """
     if size == 0:
         return -cost
     at_low, at_high = notional_at(m, size, low), notional_at(m, size, high)
     if at_low == OVERFLOW or at_high == OVERFLOW:
         return WORST
-    least = min(term_at(tiers, m, size, cost, at_low), term_at(tiers, m, size, cost, at_high))
+    least = term_at(tiers, m, size, cost, at_low if size > 0 else at_high)
     return _least_at_edges(tiers, m, size, cost, (low, high), (at_low, at_high), least)
 
 
@@ -140,7 +140,9 @@ def _floor_to(
     at_end = notional_at(m, size, end)
     if at_end == OVERFLOW:
         return WORST
-    least = min(now, term_at(tiers, m, size, cost, at_end))
+    least = now
+    if (end < mark) == (size > 0):
+        least = term_at(tiers, m, size, cost, at_end)
     if end < mark:
         return _least_at_edges(tiers, m, size, cost, (end, mark), (at_end, notional), least)
     return _least_at_edges(tiers, m, size, cost, (mark, end), (notional, at_end), least)
@@ -172,7 +174,7 @@ def touch(s: Arrays, slot: int) -> None:
         return
     mark = s.markets[p.market].mark
     if p.hi == 0 or mark < p.lo or mark > p.hi:
-        if not s.markets[p.market].has_mark or not renew(s, slot):
+        if not s.markets[p.market].has_mark or not renew(s, slot, -1):
             soil(s, p.pool)
         return
     floor = floor_on(s.tiers, s.markets[p.market], p.size, p.cost, p.lo, p.hi)
@@ -182,7 +184,7 @@ def touch(s: Arrays, slot: int) -> None:
         return
     pool.reserve += floor - p.floor
     p.floor = floor
-    if pool.reserve < s.counters[LEAST_SLACK]:
+    if pool.reserve < s.counters[LEAST_SLACK] and not renew(s, slot, -1):
         soil(s, p.pool)
 
 
@@ -240,6 +242,17 @@ def _pop(s: Arrays, heap: int) -> None:
 
 
 @kernel
+def _enter(s: Arrays, heap: int, key: int, slot: int, first: int) -> None:
+    """Enter a position into a heap, in place of the first entry where that is stale."""
+    if heap == first:
+        start = s.heaps[heap].start
+        s.entries[start].key, s.entries[start].position = key, slot
+        _sift_down(s.entries, start, s.heaps[heap].size, 0)
+    else:
+        _push(s, heap, key, slot)
+
+
+@kernel
 def _has_room(s: Arrays, heap: int) -> bool:
     """Make room for one more entry by dropping stale ones; False if the host must grow the heap."""
     start = s.heaps[heap].start
@@ -260,8 +273,10 @@ def _has_room(s: Arrays, heap: int) -> bool:
 
 
 @kernel
-def _band(s: Arrays, slot: int, share: int) -> None:
+def _band(s: Arrays, slot: int, share: int, first: int) -> None:
     """Give a position a wide band round the mark over which ``f`` falls by no more than a share.
+
+    ``first`` is a heap whose first entry is of the band that the mark has left, -1: none.
 
     On the side on which the position loses the search starts where a straight line reaches the target, and
     halves the step until the exact floor does; on the other side it starts with the band that it has, if that is
@@ -294,9 +309,9 @@ def _band(s: Arrays, slot: int, share: int) -> None:
         high = mark + step
         above = _floor_to(s.tiers, m, size, cost, mark, notional, now, high)
     if p.lo != low:
-        _push(s, 2 * p.market, -low, slot)
+        _enter(s, 2 * p.market, -low, slot, first)
     if p.hi != high:
-        _push(s, 2 * p.market + 1, high, slot)
+        _enter(s, 2 * p.market + 1, high, slot, first)
     p.lo = low
     p.hi = high
     p.floor = min(below, above)
@@ -312,22 +327,26 @@ def wake(s: Arrays, market: int) -> None:
         start = s.heaps[heap].start
         while s.heaps[heap].size > 0 and s.entries[start].key < threshold:
             key, slot = s.entries[start].key, i64(s.entries[start].position)
+            is_live = _is_live(s, heap, key, slot)
+            if is_live and renew(s, slot, heap):
+                continue
             _pop(s, heap)
-            if _is_live(s, heap, key, slot) and not renew(s, slot):
+            if is_live:
                 _void(s, slot)
                 soil(s, s.positions[slot].pool)
 
 
 @kernel
-def renew(s: Arrays, slot: int) -> bool:
+def renew(s: Arrays, slot: int, first: int) -> bool:
     """Give one position a new band from the reserve of its pool, so that its others need not be looked at.
 
-    Half of what the pool then has left goes into the band. The certificate holds as before: the reserve
-    stays ``cash + sum floor`` and every other band is as it was.
+    Most of what the pool then has left goes into the band: what is kept is for fees and for its other positions. The
+    certificate holds as before: the reserve stays ``cash + sum floor`` and every other band is as it was.
 
     Args:
         s: The state.
         slot: An open position of a watched pool in a market with a mark.
+        first: A heap whose first entry is the position's, with a band that the mark has left; -1: none.
 
     Returns:
         False if the pool has to be judged: it is dirty already, or its reserve would be used up.
@@ -341,11 +360,11 @@ def renew(s: Arrays, slot: int) -> bool:
     if now == WORST:
         return False
     left = pool.reserve - p.floor + now
-    share = left // 2
+    share = left - left // 8
     if share <= 0 or left - share < s.counters[LEAST_SLACK]:
         return False
     pool.reserve -= p.floor
-    _band(s, slot, share)
+    _band(s, slot, share, first)
     pool.reserve += p.floor
     s.counters[RENEWED] += 1
     return True
@@ -376,7 +395,7 @@ def _mend(s: Arrays, pool: int) -> bool:
             left = p.reserve + now
             if now == WORST or left // 2 < s.counters[LEAST_SLACK] or left < 0:
                 return False
-            _band(s, slot, left // 4)
+            _band(s, slot, left // 4, -1)
             p.reserve += position.floor
         slot = position.next
     return p.reserve >= s.counters[LEAST_SLACK]
@@ -391,7 +410,7 @@ def _rearm(s: Arrays, pool: int, open_positions: int, margin: int) -> None:
     while slot >= 0:
         p = s.positions[slot]
         if p.size != 0:
-            _band(s, slot, share)
+            _band(s, slot, share, -1)
             reserve += p.floor
         slot = p.next
     s.pools[pool].reserve = reserve
@@ -427,11 +446,31 @@ def _heaps_have_room(s: Arrays, pool: int) -> bool:
     return True
 
 
-@allocating_kernel
-def judge(s: Arrays) -> bool:
+@kernel
+def _sort(numbers: Array) -> None:
+    """Sort numbers in place, without the arrays that NumPy's sort makes: Shell's method with Knuth's gaps."""
+    gap = 1
+    while 3 * gap + 1 < len(numbers):
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, len(numbers)):
+            number, place = numbers[i], i
+            while place >= gap and numbers[place - gap] > number:
+                numbers[place] = numbers[place - gap]
+                place -= gap
+            numbers[place] = number
+        gap //= 3
+
+
+@kernel
+def judge(s: Arrays, cursors: Array) -> bool:
     """Judge the dirty pools exactly, ascending; breaches go to ``s.breaches``, the others are re-armed.
 
     A pool in liquidation that is not in breach any more, or flat, waits no longer and is counted as restored.
+
+    Args:
+        s: The state at the end of a step.
+        cursors: int64, at least TOUCHED, to work in.
 
     Returns:
         False if a wake-up heap is full: grow ``counters[FULL_HEAP]`` and call again.
@@ -439,10 +478,9 @@ def judge(s: Arrays) -> bool:
     count = s.counters[DIRTY]
     if count == 0:
         return True
-    s.dirty[:count] = np.sort(s.dirty[:count])
+    _sort(s.dirty[:count])
     done = 0
-    room = True
-    cursors, touched = np.empty(TOUCHED, np.int64), i64(0)
+    room, touched = True, i64(0)
     for i in range(count):
         if i % TOUCHED == 0 and count > 1:
             touched += bring_near(s, s.dirty, i, min(i + TOUCHED, count), cursors)

@@ -167,25 +167,29 @@ def forced_batch(s: Arrays, pools: Array) -> Array:
         s: The state at the end of the step.
         pools: int64 ids of pools in breach, ascending.
     """
-    rows = open_positions(s, pools)
-    batch = np.zeros(rows, FORCED)
-    positions = np.empty(rows, np.int64)
-    values, worths = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    batch = np.zeros(open_positions(s, pools), FORCED)
+    _fill_batch(s, pools, batch, np.empty((5, len(batch)), np.int64))
+    return batch
+
+
+@kernel
+def _fill_batch(s: Arrays, pools: Array, batch: Array, columns: Array) -> None:
+    """Fill the rows of :func:`forced_batch`; ``columns`` is to work in."""
     row = 0
     for pool in pools:
         if not is_open(s, pool):
             continue
         equity, maintenance, _ = valuation(s, pool)
-        count = bankruptcy_values(s, pool, equity, positions[row:], values[row:], worths[row:])
-        for i in range(row, row + count):
-            p = s.positions[positions[i]]
-            forced = batch[i]
-            forced.pool, forced.position, forced.market = pool, positions[i], p.market
+        slots, values, worths = columns[0], columns[1], columns[2]
+        count = bankruptcy_values(s, pool, equity, slots, values, worths, columns[3], columns[4])
+        for i in range(count):
+            p = s.positions[slots[i]]
+            forced = batch[row + i]
+            forced.pool, forced.position, forced.market = pool, slots[i], p.market
             forced.size, forced.mark = p.size, s.markets[p.market].mark
             forced.bankruptcy_value, forced.worth = values[i], worths[i]
             forced.equity, forced.maintenance = equity, maintenance
         row += count
-    return batch
 
 
 @kernel

@@ -195,8 +195,8 @@ def test_the_engine_shares_equity_as_the_formula_does(
         set_mark(state, mark, market)
     pool = int(state.positions[slots[0]]["pool"])
     equity, total, _ = valuation(state.arrays, pool)
-    positions, values, worths = np.zeros((3, 2), np.int64)
-    assert bankruptcy_values(state.arrays, pool, equity, positions, values, worths) == 2
+    positions, values, *others = np.zeros((5, 2), np.int64)
+    assert bankruptcy_values(state.arrays, pool, equity, positions, values, *others) == 2
     worth = [value_at("linear", size, mark, ATOMS) for size, mark in zip((first, second), marks, strict=True)]
     for value, held, size, mark in zip(values.tolist(), worth, (first, second), marks, strict=True):
         share = bankruptcy.maintenance_share(equity, maintenance.flat(abs(held), Fraction(1, 50)), total)

@@ -244,6 +244,30 @@ def test_the_floor_of_a_band_is_the_least_of_all_its_marks(tmp_path_factory, siz
     assert found == min(slack(mark) for mark in marks)
 
 
+@given(
+    size=st.integers(-5000, 5000).filter(bool),
+    cost=st.integers(-(10**12), 10**12),
+    low=st.integers(1, 3000),
+    width=st.integers(0, 300),
+)
+def test_the_floor_of_a_band_of_an_inverse_contract_is_the_least_of_all_its_marks(
+    tmp_path_factory, size, cost, low, width
+):
+    """A short is worth coins, fewer the higher the mark; a long owes them."""
+    folder = tmp_path_factory.getbasetemp() / "inverse"
+    folder.mkdir(exist_ok=True)
+    state = state_of(folder, 'shape = "bracket_whole"\n' + TIERS, market=INVERSE)
+    market = state.arrays.markets[0]
+
+    def slack(mark):
+        value = round(Fraction(-size * ATOM, mark))
+        return value - cost - int(maintenance_of(state.arrays.tiers, market, size, cost, abs(value)))
+
+    marks = range(low, low + width + 1)
+    found = floor_on(state.arrays.tiers, market, np.int64(size), np.int64(cost), low, low + width)
+    assert found == min(slack(mark) for mark in marks)
+
+
 @pytest.mark.parametrize(
     ("margin", "basis", "extra", "problem"),
     [

@@ -378,8 +378,8 @@ def test_trap_26_what_an_order_leaves_is_asked_for_whole_next_time(tmp_path: Pat
 
 def test_trap_27_lots_never_add_up_to_more_than_the_need() -> None:
     """In lots of 10 a need of 25 is two lots to share and a rest of 5 for the first in rank."""
-    from replay.loop.candidates import CANDIDATE
     from replay.loop.policies.wiring import taken_by
+    from replay.loop.state import CANDIDATE
 
     ranked = np.zeros(3, CANDIDATE)
     for name in CANDIDATE.names or ():

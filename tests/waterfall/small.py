@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.loop.candidates import CANDIDATE, SETTLED
+from replay.loop.candidates import SETTLED
 from replay.loop.ledger import add_cash, book
 from replay.loop.scoring import fill_scores, scoring_of
-from replay.loop.state import MARKS_VERSION, State, pool_of, position_of
+from replay.loop.state import CANDIDATE, MARKS_VERSION, State, pool_of, position_of
 from replay.rules.plan import Adl, DepthRule
 from replay.tape.read import DepthRows, Fills, Market
 from replay.tape.schema import FillKind, Grade, Payoff, Side

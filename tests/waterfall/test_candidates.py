@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from replay.loop.candidates import BOUNDED, CANDIDATE, OPEN, OUT, SETTLED, list_candidates, settle
+from replay.loop.candidates import BOUNDED, OPEN, OUT, SETTLED, Asks, keep_worth, list_candidates, settle
 from replay.loop.holders import has_list, in_profit
 from replay.loop.ledger import add_cash
+from replay.loop.margin import valued_pool
 from replay.loop.ranking import rank_winners
-from replay.loop.state import SNAPSHOTS, State
+from replay.loop.state import (
+    CANDIDATE,
+    MARKS_VERSION,
+    SNAPSHOT,
+    SNAPSHOT_VERSION,
+    STEP_TS,
+    TOUCHED,
+    State,
+)
 from replay.rules.compile import NAMED_SCORES
 from replay.rules.plan import Adl
+from replay.tape.read import Market
 from tests.waterfall.small import ATOMS, Array, Margin, hold, inverse, linear, set_mark, state_of
 
 MARKETS = 3
@@ -85,13 +98,13 @@ def shorts(state: State) -> Array:
     slots = in_profit(state.arrays, 0, False, False)
     found = np.zeros(len(slots) + 1, CANDIDATE)
     nobody = np.zeros(0, np.int64)
-    count, _ = list_candidates(state.arrays, slots, False, nobody, True, np.zeros((SNAPSHOTS, 2)), found)
+    count, _ = list_candidates(state.arrays, slots, False, nobody, Asks(True, True), found)
     return found[:count]
 
 
 def standings(state: State) -> list[int]:
-    found = shorts(state)
-    settle(state.arrays, found, np.flatnonzero(found["standing"] == OPEN), True)
+    found, near = shorts(state), np.zeros((2, TOUCHED), np.int64)
+    settle(state.arrays, found, np.flatnonzero(found["standing"] == OPEN), Asks(True, True), near)
     standings: list[int] = found["standing"].tolist()
     assert set(standings) <= {BOUNDED, SETTLED, OUT}
     return standings
@@ -141,6 +154,64 @@ def test_bounds_hold_what_a_pool_is_worth_later() -> None:
     assert row["notional"] == pytest.approx(800 * 84 / 80 * ATOMS, rel=1e-6)
     assert row["equity"] <= 1_160 * ATOMS, "which is its equity at 84"
     assert row["pool_maintenance"] == pytest.approx(8 * 84 / 80 * ATOMS, rel=1e-6), "1 % of the notional"
+
+
+@given(
+    payoff=st.sampled_from([linear, inverse]),
+    before=st.integers(-50, 50),
+    after=st.integers(-50, 50),
+    cost=st.integers(-5_000, 5_000),
+    cash=st.integers(-100, 100),
+    then=st.integers(50, 200),
+    now=st.integers(50, 200),
+    asks=st.booleans(),
+)
+def test_a_fill_changes_what_a_pool_was_worth_at_a_snapshot_by_its_own_position(
+    payoff: Callable[[], Market],
+    before: int,
+    after: int,
+    cost: int,
+    cash: int,
+    then: int,
+    now: int,
+    asks: bool,
+) -> None:
+    """Ranked at one mark, filled at another, valued at the first: three tiers, another position beside it."""
+    margin = tiers((1, 3, 10), (0, 1_000, 4_000))
+    state = state_of(payoff(), linear(1, "ETH"), inverse(2), margin=margin)
+    set_mark(state, 100, market=1)
+    hold(state, "a", 7, 100, 10_000, market=1)
+    set_mark(state, then)
+    slot = hold(state, "a", before, 100, 0) if before else int(state.pseudo_position("a", 0))
+    pool = int(state.positions[slot]["pool"])
+    state.pools["special"][pool] = 0
+    arrays = state.arrays
+    assert valued_pool(arrays, pool, asks)
+    arrays.counters[[SNAPSHOT, SNAPSHOT_VERSION]] = 1, arrays.counters[MARKS_VERSION]
+    arrays.snapshots[1] = arrays.markets["mark"]
+    state.pools["snapshot"][pool] = 1
+    set_mark(state, now)
+    assert keep_worth(arrays, slot, after, cost, cash)
+    kept = arrays.valuations[pool].tolist()
+    state.positions["size"][slot], state.positions["cost"][slot] = after, cost
+    state.pools["cash"][pool] += cash
+    set_mark(state, then)
+    assert valued_pool(arrays, pool, asks)
+    anew = arrays.valuations[pool].tolist()
+    assert [abs(number) for number in kept] == [abs(number) for number in anew]
+    if kept[3] != anew[3]:
+        assert kept[3] < 0, "what was not straight once counts as such"
+
+
+def test_what_a_pool_was_worth_is_forgotten_a_minute_after_the_last_ranking() -> None:
+    state = state_of(linear())
+    set_mark(state, 80)
+    slot = hold(state, "short", -10, 100, 1_000)
+    standings(state)
+    state.arrays.counters[STEP_TS] += 60 * 10**9
+    assert keep_worth(state.arrays, slot, -11, -1_080 * ATOMS, 0)
+    state.arrays.counters[STEP_TS] += 1
+    assert not keep_worth(state.arrays, slot, -12, -1_160 * ATOMS, 0)
 
 
 def test_an_inverse_contract_grows_as_its_mark_falls() -> None:

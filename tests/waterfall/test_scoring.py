@@ -7,10 +7,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from replay.loop.candidates import BOUNDED, CANDIDATE, SETTLED
-from replay.loop.policies.scores import LEVERAGE_TERMS, LOSS_RULES, PROFIT_TERMS, score
+from replay.loop.candidates import BOUNDED, SETTLED
+from replay.loop.policies.scores import BY_MAINTENANCE, LEVERAGE_TERMS, LOSS_RULES, PROFIT_TERMS, score
 from replay.loop.policies.wiring import winners_of
-from replay.loop.scoring import TIE_BREAKS, comes_before
+from replay.loop.scoring import TIE_BREAKS, comes_before, scoring_of
+from replay.loop.state import CANDIDATE
 from replay.rules.plan import Adl
 from tests.waterfall.small import Array, candidate, scores_of
 
@@ -45,6 +46,18 @@ def test_one_candidate_scores_what_the_column_does(
     with np.errstate(divide="ignore", invalid="ignore"):
         column = score(winners_of(crowd, 1), **terms).astype(np.float64)
     assert np.array_equal(scores_of(rule, crowd), column, equal_nan=True), "bit by bit"
+
+
+@pytest.mark.parametrize("leverage_term", LEVERAGE_TERMS)
+def test_only_terms_that_say_so_take_the_maintenance_of_the_pool(crowd: Array, leverage_term: str) -> None:
+    """Of the others it is never reckoned."""
+    rule = Adl("profit_on_entry", leverage_term, "account", "divide", "mark", 0, 0, lights=5)
+    other = crowd.copy()
+    other["pool_maintenance"] //= 2
+    takes = not np.array_equal(scores_of(rule, crowd), scores_of(rule, other), equal_nan=True)
+    assert takes == (leverage_term in BY_MAINTENANCE)
+    if takes:
+        assert scoring_of(rule).of_maintenance
 
 
 def first(a: Array, b: Array, *ties: str) -> bool:

@@ -134,6 +134,9 @@ LEVERAGE_TERMS: Mapping[str, Term] = {
     "entry_on_margin": entry_on_margin,
 }
 
+BY_MAINTENANCE = ("maintenance_on_equity", "maintenance_on_equity_of_one")
+"""Leverage terms that take the maintenance."""
+
 
 def smaller_abs_first(profits: Array, leverage: Array) -> Array:
     """Profit times leverage; losers come behind, the smaller loss first. Source: axis I5."""
