@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,22 +140,23 @@ def run(
         replayed = time.perf_counter()
         outcome = replay.outcome
         worth = valuations_of(outcome.state)
-        for table, columns in closing_tables(outcome.state, worth).items():
-            journal.append(table, columns)
         audit_rows, break_rows = journal.rows("audit"), journal.rows("breaks")
-        tables = journal.close() | write_dimensions(
-            folder,
-            markets=pq.read_table(tape.files("markets")[0], partitioning=None),
-            ledgers=pa.table(
-                {
-                    "ledger": range(len(tape.ledgers)),
-                    "dex": [dex for dex, _ in tape.ledgers],
-                    "currency": [currency for _, currency in tape.ledgers],
-                }
-            ),
-            account_names=outcome.state.account_names,
-            added=() if added is None else added.accounts,
-        )
+        with ThreadPoolExecutor(max_workers=1) as pool:  # most of both is Arrow's compression
+            dimensions = pool.submit(
+                write_dimensions,
+                folder,
+                markets=pq.read_table(tape.files("markets")[0], partitioning=None),
+                ledgers=pa.table(
+                    {
+                        "ledger": range(len(tape.ledgers)),
+                        "dex": [dex for dex, _ in tape.ledgers],
+                        "currency": [currency for _, currency in tape.ledgers],
+                    }
+                ),
+                account_names=outcome.state.account_names,
+                added=() if added is None else added.accounts,
+            )
+            tables = journal.close(closing_tables(outcome.state, worth)) | dimensions.result()
         write_run_manifest(
             folder,
             tables=tables,

@@ -198,9 +198,23 @@ class Journal:
         """Return how many rows a table has so far."""
         return self._sheets[table].rows
 
-    def close(self) -> dict[str, dict[str, Any]]:
-        """Write what is still held and return ``rows``, ``sha256`` and ``bytes`` of each table's file."""
+    def close(self, last: Mapping[str, Mapping[str, Values]] | None = None) -> dict[str, dict[str, Any]]:
+        """Write what is still held, tables side by side.
+
+        Args:
+            last: Rows to append to some of the tables before, as :meth:`append` takes them.
+
+        Returns:
+            ``rows``, ``sha256`` and ``bytes`` of each table's file.
+        """
+        last = last or {}
+
+        def finish(name: str) -> dict[str, Any]:
+            if name in last:
+                self.append(name, last[name])
+            return self._sheets[name].finish()
+
         with ThreadPoolExecutor(max_workers=len(self._sheets)) as pool:  # most of it is Arrow's compression
-            entries = dict(zip(self._sheets, pool.map(_Sheet.finish, self._sheets.values()), strict=True))
+            entries = dict(zip(self._sheets, pool.map(finish, self._sheets), strict=True))
         self._closed = True
         return entries
