@@ -36,7 +36,7 @@ from replay.loop.state import (
     bring_near,
 )
 from replay.tape.schema import Grade
-from replay.units import BOUND, NS_PER_MINUTE
+from replay.units import BOUND, NS_PER_SECOND
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +46,9 @@ OPEN, BOUNDED, SETTLED, OUT = range(4)
 """Of a candidate: nothing is known of its pool; bounds are; its figures are exact; it is none after all."""
 
 _WIDEST = 1 / SHARE_WIDER
-_KEPT_NS = NS_PER_MINUTE
+_KEPT_NS = (
+    10 * NS_PER_SECOND
+)  # as long as a fall ranks in each step; keeping it up costs more than valuing now and then
 _FLOAT_SLACK = 1e-9
 
 

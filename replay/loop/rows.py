@@ -16,7 +16,7 @@ from replay.kernels import i64, kernel
 from replay.loop.depth import NO_LIMIT
 from replay.loop.fund import STARTS, STARTS_EMPTY, STOPS_EMPTY, Fund, balance, inventory
 from replay.loop.margin import fault
-from replay.loop.state import CELL_OVERFLOW, Arrays, State
+from replay.loop.state import CELL_OVERFLOW, Arrays, State, copy_records
 from replay.units import BOUND
 
 Array = npt.NDArray[Any]
@@ -261,7 +261,7 @@ class Rows:
             used = buffer[: self.arrays.counts[place]]
             if len(used) + need > len(buffer):
                 longer = np.zeros(2 * (_MANY + need), buffer.dtype)
-                longer[: len(used)] = used
+                copy_records(used, longer)
                 self.arrays = self.arrays._replace(**{Buffers._fields[place]: longer})
 
     def flush(self) -> None:

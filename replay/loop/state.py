@@ -734,31 +734,30 @@ class State:
         end = int((heaps["start"] + heaps["room"]).max())
         if end + room <= len(entries):
             used = entries[heaps["start"][heap] :][: heaps["size"][heap]]
-            entries[end : end + len(used)] = used
+            copy_records(used, entries[end:])
             heaps["start"][heap], heaps["room"][heap] = end, room
             return
         rooms = np.maximum(least, heaps["room"])
         rooms[heap] = room
-        moved = np.zeros(2 * int(rooms.sum()), ENTRY)
+        moved = np.empty(2 * int(rooms.sum()), ENTRY)
         starts = np.cumsum(rooms) - rooms
         for before, to in zip(heaps, starts.tolist(), strict=True):
             used = entries[before["start"] :][: before["size"]]
-            moved[to : to + len(used)] = used
+            copy_records(used, moved[to:])
         heaps["start"], heaps["room"] = starts, rooms
         self.arrays = self.arrays._replace(entries=moved)
 
     def make_lists(self) -> None:
-        """Give the list of each market's open positions room for all that it has had."""
+        """Give the list of each market's open positions room for all that it has had, and for half as many more."""
         old, listed = self.arrays.holders, self.arrays.listed
         holders, need = old.copy(), self.arrays.markets["positions"]
-        grows = old["room"] < need
+        grows = 2 * old["room"] < 3 * need
         holders["room"][grows] = 2 * need[grows]
         holders["start"] = np.cumsum(holders["room"]) - holders["room"]
-        moved = np.zeros(int(holders["room"].sum()), LISTED_POSITION)
+        moved = np.empty(int(holders["room"].sum()), LISTED_POSITION)
         for before, after in zip(old, holders, strict=True):
-            used = listed[before["start"] : before["start"] + before["held"]]
-            moved[after["start"] : after["start"] + after["held"]] = used
-        candidates = np.zeros(int(holders["room"].max()) + 1, CANDIDATE)
+            copy_records(listed[before["start"] :][: before["held"]], moved[after["start"] :])
+        candidates = np.empty(int(holders["room"].max()) + 1, CANDIDATE)
         self.arrays = self.arrays._replace(holders=holders, listed=moved, candidates=candidates)
 
     def drain_external(self) -> None:
@@ -840,8 +839,13 @@ def _zeros(size: int, dtype: Any) -> Array:
 
 def _grown(array: Array, size: int) -> Array:
     grown = _zeros(size, array.dtype)
-    grown[: len(array)] = array
+    copy_records(array, grown)
     return grown
+
+
+def copy_records(source: Array, target: Array) -> None:
+    """Copy records into the first of another array, byte by byte: NumPy would go field by field."""
+    target[: len(source)].view(np.uint8)[...] = source.view(np.uint8)
 
 
 def _empty_table(size: int) -> Array:

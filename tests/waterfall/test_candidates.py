@@ -203,12 +203,12 @@ def test_a_fill_changes_what_a_pool_was_worth_at_a_snapshot_by_its_own_position(
         assert kept[3] < 0, "what was not straight once counts as such"
 
 
-def test_what_a_pool_was_worth_is_forgotten_a_minute_after_the_last_ranking() -> None:
+def test_what_a_pool_was_worth_is_forgotten_ten_seconds_after_the_last_ranking() -> None:
     state = state_of(linear())
     set_mark(state, 80)
     slot = hold(state, "short", -10, 100, 1_000)
     standings(state)
-    state.arrays.counters[STEP_TS] += 60 * 10**9
+    state.arrays.counters[STEP_TS] += 10 * 10**9
     assert keep_worth(state.arrays, slot, -11, -1_080 * ATOMS, 0)
     state.arrays.counters[STEP_TS] += 1
     assert not keep_worth(state.arrays, slot, -12, -1_160 * ATOMS, 0)
