@@ -2,7 +2,7 @@
 
 Numba's own cache looks only at the file a function stands in, so a change in what it calls would go unseen.
 Here every version of the compiled sources has a cache folder of its own, outside the installation (which may
-be read-only). The first run of a version compiles, which takes about a minute; later ones load.
+be read-only). The first run of a version compiles, which takes some minutes; later ones load.
 """
 
 from __future__ import annotations

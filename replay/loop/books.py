@@ -67,9 +67,8 @@ def open_books(state: State, tape: Tape) -> int:
         TapeError: A position without entry price, in a spot market, or a value out of range.
     """
     state.reserve(tape.accounts.num_rows + 2 * tape.positions.num_rows)
-    state.reserve_positions(
-        _POSITIONS_OF_AN_ACCOUNT * tape.accounts.num_rows
-    )  # or they move as they become more
+    # Or they move as they become more.
+    state.reserve_positions(_POSITIONS_OF_AN_ACCOUNT * tape.accounts.num_rows)
     arrays = state.arrays
     accounts = tape.accounts
     cash = accounts.column("cash").to_numpy()

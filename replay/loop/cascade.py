@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.loop.absorbers import Absorbers
+from replay.loop.closing import stages_to_close
 from replay.loop.debts import pay_debt
 from replay.loop.deleverage import Deleveraging
 from replay.loop.depth import Depth, no_book
@@ -121,13 +122,13 @@ class Cascade:
             self._deleveraging.close(ts, self.funds, self._work.losing[: numbers[LOST]])
         elif asks == ROOM_TO_CLOSE:
             self._state.make_lists()
-            self.rows.reserve(adl=int(numbers[PIECES]), stages=2 + len(self.funds.rule))
+            self.rows.reserve(adl=int(numbers[PIECES]), stages=stages_to_close(self.funds))
 
     def _make_room(self, forced: int) -> None:
         """Make room for a step that forces so many positions."""
         self.absorbers.make_room()
         self.episodes.reserve(forced)
-        orders, legs, stages, losers = needs_of(self._state.arrays, self.forcing, forced)
+        orders, legs, stages, losers = needs_of(self.forcing, forced)
         self.rows.reserve(orders=orders, liquidations=legs, losses=2 * legs, stages=stages)
         if len(self._work.losing) < losers or len(self._work.lowest) < legs:
             room = work_of(2 * legs, 2 * losers)

@@ -32,6 +32,12 @@ def _equity_and_notional(s: Arrays, slot: int) -> tuple[int, int]:
     return s.valuations[pool][0], s.valuations[pool][2]
 
 
+@kernel
+def stages_to_close(funds: Funds) -> int:
+    """Return how many stages write rows when one side is closed: the closing, what it leaves, each absorber's own."""
+    return 2 + len(funds.rule)
+
+
 @allocating_kernel
 def close_side(
     s: Arrays,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.loop.adl import pair_queue
-from replay.loop.closing import close_side
+from replay.loop.closing import close_side, stages_to_close
 from replay.loop.episodes import Episodes
 from replay.loop.fund import Funds
 from replay.loop.policies.registry import QUEUE, named_policy
@@ -64,7 +64,7 @@ class Deleveraging:
         ranking = rank_winners(self._state, market, self._rule, losers_are_long=not losing["is_short"][0])
         price = int(price_now(self._state.arrays, funds, self._queue, market))
         loser, winner, pieces = self._pairs(market, need, losing, ranking, price)
-        self._rows.reserve(adl=len(pieces), stages=2 + len(funds.rule))
+        self._rows.reserve(adl=len(pieces), stages=stages_to_close(funds))
         close_side(
             self._state.arrays,
             funds,

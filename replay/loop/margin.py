@@ -86,6 +86,14 @@ def _own_maintenance(tiers: Array, m: Any, size: int, cost: int, notional: int) 
 
 
 @kernel
+def _tier_from(tiers: Array, m: Any, tier: int, notional: int) -> int:
+    """Return the tier of a notional that is in a tier of the market or above it."""
+    while tier + 1 < m.end_tier and tiers[tier + 1].start <= notional:
+        tier += 1
+    return tier
+
+
+@kernel
 def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) -> int:
     """Return the maintenance margin of a position: rate of its tier, rounded up, less the deduction.
 
@@ -98,9 +106,7 @@ def maintenance_of(tiers: Array, m: Any, size: int, cost: int, notional: int) ->
     """
     if m.own_margin != 0:
         return _own_maintenance(tiers, m, size, cost, notional)
-    tier = i64(m.first_tier)
-    while tier + 1 < m.end_tier and tiers[tier + 1].start <= notional:
-        tier += 1
+    tier = _tier_from(tiers, m, i64(m.first_tier), notional)
     return muldiv(notional, tiers[tier].num, tiers[tier].den, CEIL) - tiers[tier].deduction
 
 
@@ -114,13 +120,10 @@ def _maintenance_and_most(tiers: Array, m: Any, size: int, cost: int, notional: 
     if m.own_margin != 0:
         now = maintenance_of(tiers, m, size, cost, notional)
         return now, maintenance_of(tiers, m, size, cost, wider), False
-    tier = i64(m.first_tier)
-    while tier + 1 < m.end_tier and tiers[tier + 1].start <= notional:
-        tier += 1
+    tier = _tier_from(tiers, m, i64(m.first_tier), notional)
     now = muldiv(notional, tiers[tier].num, tiers[tier].den, CEIL) - tiers[tier].deduction
     is_straight = tier + 1 >= m.end_tier or tiers[tier + 1].start > wider
-    while tier + 1 < m.end_tier and tiers[tier + 1].start <= wider:
-        tier += 1
+    tier = _tier_from(tiers, m, tier, wider)
     most = i64(float(wider) * (float(tiers[tier].rate) * _RATE_UNIT)) + 1 - tiers[tier].deduction
     return now, most, is_straight
 

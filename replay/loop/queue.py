@@ -15,7 +15,7 @@ import numpy.typing as npt
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.adl import pair_queue
 from replay.loop.adl_prices import PRICES
-from replay.loop.closing import close_side
+from replay.loop.closing import close_side, stages_to_close
 from replay.loop.episodes import Cases
 from replay.loop.fund import Funds, balance, fund_at
 from replay.loop.holders import has_list
@@ -37,7 +37,6 @@ class Queue(NamedTuple):
 
     is_plain: bool  # else the host does it
     scoring: Scoring
-    with_losers: bool  # candidates without profit are winners, too
     price: int  # place in adl_prices.PRICES
     fallback: int  # the price while the first absorber has no more than its line
     lines: Array  # int64 by purse of the first absorber
@@ -70,7 +69,6 @@ def queue_of(rule: Adl | None, markets: int, opening: Mapping[int, int], most: i
         and not rule.must_not_worsen
         and not rule.exempt_accounts,
         scoring_of(rule),
-        rule.loss_rule != "exclude",
         PRICES.index(rule.price),
         PRICES.index(rule.fallback_price or rule.price),
         lines,
@@ -160,10 +158,10 @@ def close_next_side(
         need += losing[end].quantity
         end += 1
     nobody = np.empty(0, np.int64)
-    winners, candidates, total = ranked(s, market, q.scoring, is_short != 0, q.with_losers, nobody, need)
+    winners, candidates, total = ranked(s, market, q.scoring, is_short != 0, nobody, need)
     side = losing[first:end]
     most = len(side) + len(winners)
-    if not has_room(r, 0, 0, 2 + len(funds.rule), most, 0):
+    if not has_room(r, 0, 0, stages_to_close(funds), most, 0):
         return first, i64(most)
     quantities, offered = np.empty(len(side), np.int64), np.empty(len(winners), np.int64)
     for i in range(len(side)):

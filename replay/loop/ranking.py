@@ -90,7 +90,6 @@ def rank_winners(
         market,
         scoring_of(rule),
         not losers_are_long,
-        rule.loss_rule != "exclude",
         np.array([state.account(name) for name in rule.exempt_accounts], np.int64),
         _ALL if need is None else need,
     )
@@ -103,7 +102,6 @@ def ranked(
     market: int,
     rules: Scoring,
     is_long: bool,
-    with_losers: bool,
     spared: Array,
     need: int,
 ) -> tuple[Array, int, int]:
@@ -117,15 +115,14 @@ def ranked(
         market: The market, with a mark and a list of its open positions.
         rules: How candidates are scored.
         is_long: The side of the winners.
-        with_losers: Whether positions without profit are candidates too.
         spared: int64, accounts that the rules spare.
         need: Quantity of the first that are asked for; negative: all.
     """
     s.counters[RANKINGS] += 1
-    slots = in_profit(s, market, is_long, with_losers)
+    slots = in_profit(s, market, is_long, rules.with_losers)
     asks = Asks(rules.of_position or need < 0, rules.of_maintenance or need < 0)
     candidates = s.candidates
-    listed, _ = list_candidates(s, slots, with_losers, spared, asks, candidates)
+    listed, _ = list_candidates(s, slots, rules.with_losers, spared, asks, candidates)
     near, columns = np.empty((3, TOUCHED), np.int64), np.empty((2, listed), np.int64)
     heap, rows = columns[0], columns[1]
     size, total = _fill_heap(s, candidates, heap, asks, near)

@@ -57,6 +57,7 @@ class Scoring(NamedTuple):
     is_ratio: bool  # the profit term is above zero also for a loss
     scope: int
     ties: Array  # int64, in their order
+    with_losers: bool  # candidates without profit are winners, too
     of_position: bool  # maintenance and share of the position count
     of_maintenance: bool  # maintenance of the pool counts, as it does for a share
 
@@ -64,6 +65,7 @@ class Scoring(NamedTuple):
 def scoring_of(rule: Adl) -> Scoring:
     """Return how a rule scores candidates."""
     of_share = rule.profit_term == "profit_on_margin" or rule.leverage_term == "entry_on_margin"
+    of_position = of_share or rule.equity_scope != "account"
     return Scoring(
         tuple(PROFIT_TERMS).index(rule.profit_term),
         tuple(LEVERAGE_TERMS).index(rule.leverage_term),
@@ -71,8 +73,9 @@ def scoring_of(rule: Adl) -> Scoring:
         rule.profit_term in RATIOS,
         SCOPES.index(rule.equity_scope),
         np.array([TIE_BREAKS.index(word) for word in rule.tie_break], np.int64),
-        of_share or rule.equity_scope != "account",
-        of_share or rule.equity_scope != "account" or rule.leverage_term in BY_MAINTENANCE,
+        rule.loss_rule != "exclude",
+        of_position,
+        of_position or rule.leverage_term in BY_MAINTENANCE,
     )
 
 

@@ -159,7 +159,7 @@ def work_of(legs: int, losers: int) -> Work:
 
 
 @kernel
-def needs_of(s: Arrays, forcing: Forcing, forced: int) -> tuple[int, int, int, int]:
+def needs_of(forcing: Forcing, forced: int) -> tuple[int, int, int, int]:
     """Return what a step writes at most: orders, rows of legs, stages with a row per market each, losers."""
     rungs, absorbers = len(forcing.ladder.rungs), len(forcing.funds.rule)
     losers = rungs * forced + absorbers * len(forcing.rows.sums)
@@ -170,7 +170,7 @@ def needs_of(s: Arrays, forcing: Forcing, forced: int) -> tuple[int, int, int, i
 def _has_room(s: Arrays, forcing: Forcing, forced: int) -> bool:
     """Tell whether there is room for all that a step may write."""
     w, r, funds = forcing.work, forcing.rows, forcing.funds
-    orders, legs, stages, losers = needs_of(s, forcing, forced)
+    orders, legs, stages, losers = needs_of(forcing, forced)
     for number in range(len(funds.rule)):
         f = fund_at(funds, number)
         if f.rule[EXISTS] and (is_full(f) or (f.rule[PER_ACCOUNT_STEP] and len(f.given) < len(s.pools))):
