@@ -127,7 +127,7 @@ def run(
     opened = open_tape(tape)
     book = load_rules(rules_name, on=_first_day(opened), overrides=overrides)
     if sys.stderr.isatty() and not is_compiled():
-        click.echo("compiling the kernels of this version, once; this takes about a minute", err=True)
+        click.echo("compiling the kernels of this version, once; this takes some minutes", err=True)
     with progress("replaying") as on_progress:
         made = make_run(
             opened,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from replay.kernels import allocating_kernel, i64, kernel
+from replay.kernels import i64, kernel
 from replay.loop import rows as of
 from replay.loop.adl import book_pairs
 from replay.loop.adl_prices import value_pieces
@@ -38,7 +37,11 @@ def stages_to_close(funds: Funds) -> int:
     return 2 + len(funds.rule)
 
 
-@allocating_kernel
+CLOSING_COLUMNS = 7
+"""Numbers that :func:`close_side` keeps of a piece while it works; it makes no arrays, so as to count no references."""
+
+
+@kernel
 def close_side(
     s: Arrays,
     funds: Funds,
@@ -56,6 +59,8 @@ def close_side(
     loser_rate: int,
     winner_rate: int,
     residual_to_absorber: bool,
+    columns: Array,
+    own: Array,
 ) -> None:
     """Close the losers of one market and side against winners, piece by piece.
 
@@ -76,52 +81,9 @@ def close_side(
         loser_rate: Fee of the loser, in 1e-12 of value.
         winner_rate: Fee of the winner.
         residual_to_absorber: Whether the absorber has, or pays, what the price differs from bankruptcy.
+        columns: int64[CLOSING_COLUMNS, pieces] to work in.
+        own: int64[2, absorbers], zeros to work in.
     """
-    columns, own = np.empty((7, len(pieces)), np.int64), np.zeros((2, len(funds.rule)), np.int64)
-    _close(
-        s,
-        funds,
-        c,
-        r,
-        ts,
-        losing,
-        loser,
-        winner,
-        pieces,
-        winners,
-        lights,
-        candidates,
-        price,
-        loser_rate,
-        winner_rate,
-        residual_to_absorber,
-        columns,
-        own,
-    )
-
-
-@kernel
-def _close(
-    s: Arrays,
-    funds: Funds,
-    c: Cases,
-    r: Buffers,
-    ts: int,
-    losing: Array,
-    loser: Array,
-    winner: Array,
-    pieces: Array,
-    winners: Array,
-    lights: Array,
-    candidates: int,
-    price: int,
-    loser_rate: int,
-    winner_rate: int,
-    residual_to_absorber: bool,
-    columns: Array,
-    own: Array,
-) -> None:
-    """Do what :func:`close_side` does; ``columns`` and the zeros of ``own`` are to work in."""
     count, market = len(pieces), i64(losing[0].market)
     m = s.markets[market]
     values, parts, loser_slots, winner_slots = columns[0], columns[1], columns[2], columns[3]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.loop.adl import pair_queue
-from replay.loop.closing import close_side, stages_to_close
+from replay.loop.closing import CLOSING_COLUMNS, close_side, stages_to_close
 from replay.loop.episodes import Episodes
 from replay.loop.fund import Funds
 from replay.loop.policies.registry import QUEUE, named_policy
@@ -82,6 +82,8 @@ class Deleveraging:
             self._rule.loser_fee_rate,
             self._rule.winner_fee_rate,
             self._rule.residual_to_absorber,
+            np.empty((CLOSING_COLUMNS, len(pieces)), np.int64),
+            np.zeros((2, len(funds.rule)), np.int64),
         )
 
     def _pairs(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from replay.kernels import allocating_kernel, i64, kernel
 from replay.loop.adl import pair_queue
 from replay.loop.adl_prices import PRICES
-from replay.loop.closing import close_side, stages_to_close
+from replay.loop.closing import CLOSING_COLUMNS, close_side, stages_to_close
 from replay.loop.episodes import Cases
 from replay.loop.fund import Funds, balance, fund_at
 from replay.loop.holders import has_list
@@ -186,5 +186,7 @@ def close_next_side(
         q.loser_rate,
         q.winner_rate,
         q.residual_to_absorber,
+        np.empty((CLOSING_COLUMNS, len(pieces)), np.int64),
+        np.zeros((2, len(funds.rule)), np.int64),
     )
     return i64(end), i64(most)
