@@ -21,12 +21,13 @@ class _End:
 
 
 def read_ahead(
-    items: Iterable[Item], prepare: Callable[[Item], Ready], *, depth: int = 2
+    items: Iterable[Item], prepare: Callable[[Item], Ready], *, depth: int = 4
 ) -> Iterator[tuple[Item, Ready]]:
     """Yield items that a thread takes from an iterable, at most ``depth`` of them early, and prepare each.
 
     Order and failures are those of the iterable. Leaving the generator early ends the thread. Where
-    reading is ahead of the loop the thread prepares an item, else the loop does: who has the time.
+    all but one that may wait do so the thread prepares an item, else the loop does: who has the time. Not where
+    all do: large and small windows take turns, and the large would all come while there is room for one more.
 
     Args:
         items: Where they come from; used by one thread only.
@@ -48,7 +49,7 @@ def read_ahead(
     def work() -> None:
         try:
             for item in items:
-                if not put((item, prepare(item) if waiting.full() else None)):
+                if not put((item, prepare(item) if waiting.qsize() >= depth - 1 else None)):
                     return
         except BaseException as failure:  # raised where the items are used
             put(_End(failure))
