@@ -849,8 +849,12 @@ def copy_records(source: Array, target: Array) -> None:
 
 
 def _empty_table(size: int) -> Array:
-    table = _zeros(size, CELL)
-    table["key"] = -1
+    return _all_ones(_zeros(size, CELL))
+
+
+def _all_ones(table: Array) -> Array:
+    """Fill records with -1 in all their fields, byte by byte, as :func:`copy_records` copies them."""
+    table.view(np.uint8)[...] = 0xFF
     return table
 
 
@@ -864,9 +868,7 @@ def _move_cells(table: Array, larger: Array) -> None:
 
 
 def _empty_places(size: int) -> Array:
-    table = _zeros(size, PLACE)
-    table["slot"] = -1
-    return table
+    return _all_ones(_zeros(size, PLACE))
 
 
 @kernel

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -244,12 +245,11 @@ class _Stream:
         self._tape = tape
         self._held: list[tuple[Array, ...]] = []
         self.exhausted = False
-        files = tape.files(table)
+        files, dtypes = tape.files(table), _dtypes()[table]
         if not files:
             self.exhausted = True
-            self._empty = self._rows_type(*(_frozen(np.empty(0, dtype)) for dtype in self._dtypes()))
+            self._empty = self._rows_type(*(_frozen(np.empty(0, dtype)) for dtype in dtypes.values()))
             return
-        dtypes = dict(zip(self._rows_type._fields, self._dtypes(), strict=True))
         try:
             self._constants = {
                 column: _frozen(np.full(batch_rows, value, dtypes[column]))
@@ -270,11 +270,6 @@ class _Stream:
         except duckdb.Error as failure:
             raise _damaged(tape, f"table `{table}`", failure) from failure
         self._empty = self._rows_type(*(_frozen(np.empty(0, dtype)) for dtype in dtypes.values()))
-
-    def _dtypes(self) -> list[Any]:
-        selected = ", ".join(_expression(self._table, column, []) for column in self._rows_type._fields)
-        empty = _connect(1).sql(f"SELECT {selected} FROM ({_empty_select(self._table)})")
-        return [item.type.to_pandas_dtype() for item in empty.to_arrow_table().schema]
 
     @property
     def last_ts(self) -> int:
@@ -487,6 +482,18 @@ class Tape:
 def open_tape(path: str | Path) -> Tape:
     """Open a tape folder; see :meth:`Tape.open`."""
     return Tape.open(Path(path))
+
+
+@cache
+def _dtypes() -> dict[str, dict[str, Any]]:
+    """Return the types of the columns of windows, by table and column: what DuckDB makes of an empty one."""
+    connection, found = _connect(1), {}
+    for table, rows_type in _EVENTS.items():
+        selected = ", ".join(_expression(table, column, []) for column in rows_type._fields)
+        empty = connection.sql(f"SELECT {selected} FROM ({_empty_select(table)})").to_arrow_table()
+        types = [item.type.to_pandas_dtype() for item in empty.schema]
+        found[table] = dict(zip(rows_type._fields, types, strict=True))
+    return found
 
 
 def _connect(threads: int) -> duckdb.DuckDBPyConnection:
