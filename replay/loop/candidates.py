@@ -46,9 +46,8 @@ OPEN, BOUNDED, SETTLED, OUT = range(4)
 """Of a candidate: nothing is known of its pool; bounds are; its figures are exact; it is none after all."""
 
 _WIDEST = 1 / SHARE_WIDER
-_KEPT_NS = (
-    10 * NS_PER_SECOND
-)  # as long as a fall ranks in each step; keeping it up costs more than valuing now and then
+# As long as a fall ranks in each step; after that keeping worths up costs more than valuing now and then.
+_KEPT_NS = 10 * NS_PER_SECOND
 _FLOAT_SLACK = 1e-9
 
 

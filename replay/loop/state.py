@@ -105,10 +105,7 @@ MARKET = np.dtype(
         ("unseen", "i4"),  # position slots of the pseudo accounts
         ("book", "i4"),
         ("positions", "i4"),  # how many slots there are of it
-        (
-            "changed",
-            "i4",
-        ),  # the last changed of its positions that are not LISTED, see Arrays.changed; -1: none
+        ("changed", "i4"),  # last changed of its positions that are not LISTED, see Arrays.changed; -1: none
         ("ledger", "i2"),
         ("inverse", "u1"),
         ("spot", "u1"),
@@ -307,9 +304,7 @@ class Arrays(NamedTuple):
     valuations: Array  # int64[pools, VALUED]: see margin.valued_pool
     snapshots: Array  # int64[SNAPSHOTS, markets]: marks; snapshot n is row n % SNAPSHOTS
     moves: Array  # float64[SNAPSHOTS, 3]: see candidates._largest_moves
-    candidates: (
-        Array  # CANDIDATE records that a ranking works in, one more than the longest list has room for
-    )
+    candidates: Array  # CANDIDATE records to rank in, one more than the longest list has room for
     volumes: Array  # int64[markets, BUCKETS, 2]: number of the bucket of time, quantity traded in it
 
 
